@@ -1,0 +1,255 @@
+//! Membership arithmetic: what a change makes of a configuration (Raft paper §6, thesis §4).
+
+use alloc::vec::Vec;
+
+use crate::quorum::MajorityConfig;
+use crate::tracker::{ProgressMap, Tracker, TrackerConfig};
+use crate::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, Index, ReplicaId};
+
+/// Why a change does not fit the configuration.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfChangeError {
+    /// Two joint configurations cannot overlap.
+    #[error("config is already joint")]
+    AlreadyJoint,
+    /// There is nothing to leave.
+    #[error("can't leave a non-joint config")]
+    NotJoint,
+    /// A joint configuration needs an outgoing half.
+    #[error("can't make a zero-voter config joint")]
+    ZeroVoters,
+    /// Only joint changes apply to a joint configuration.
+    #[error("can't apply simple config change in joint config")]
+    SimpleInJoint,
+    /// One step may change one voter only, or two majorities could be disjoint.
+    #[error("more than one voter changed without entering joint config")]
+    TooManyVoters,
+    /// Nobody would be left to decide.
+    #[error("removed all voters")]
+    NoVoters,
+}
+
+/// Applies changes to a copy of a configuration.
+#[derive(Debug)]
+pub struct Changer<'a> {
+    /// The configuration to start from.
+    pub tracker: &'a Tracker,
+    /// Where new members are probed first.
+    pub last_index: Index,
+}
+
+type Changed = Result<(TrackerConfig, ProgressMap), ConfChangeError>;
+
+impl Changer<'_> {
+    /// Does what the change asks for: leave, enter joint, or a single step.
+    pub fn change(&self, change: &ConfChange) -> Changed {
+        if change.leaves_joint() {
+            self.leave_joint()
+        } else if let Some(auto_leave) = change.enters_joint() {
+            self.enter_joint(auto_leave, &change.changes)
+        } else {
+            self.simple(&change.changes)
+        }
+    }
+
+    /// Makes the present voters the outgoing half and applies the changes to the incoming one.
+    pub fn enter_joint(&self, auto_leave: bool, changes: &[ConfChangeSingle]) -> Changed {
+        let (mut config, mut progress) = self.copy();
+        if config.voters.is_joint() {
+            return Err(ConfChangeError::AlreadyJoint);
+        }
+        if config.voters.incoming.is_empty() {
+            return Err(ConfChangeError::ZeroVoters);
+        }
+        config.voters.outgoing = config.voters.incoming.clone();
+        self.apply(&mut config, &mut progress, changes)?;
+        config.auto_leave = auto_leave;
+        Ok(checked(config, progress))
+    }
+
+    /// Drops the outgoing half; voters demoted meanwhile become learners.
+    pub fn leave_joint(&self) -> Changed {
+        let (mut config, mut progress) = self.copy();
+        if !config.voters.is_joint() {
+            return Err(ConfChangeError::NotJoint);
+        }
+        for id in core::mem::take(&mut config.learners_next) {
+            add(&mut config.learners, id);
+            if let Some(progress) = progress.get_mut(id) {
+                progress.is_learner = true;
+            }
+        }
+        let outgoing = core::mem::take(&mut config.voters.outgoing);
+        for id in outgoing.ids() {
+            if !config.voters.incoming.contains(*id) && !config.learners.contains(id) {
+                progress.remove(*id);
+            }
+        }
+        config.auto_leave = false;
+        Ok(checked(config, progress))
+    }
+
+    /// Applies changes of which at most one touches a voter.
+    pub fn simple(&self, changes: &[ConfChangeSingle]) -> Changed {
+        let (mut config, mut progress) = self.copy();
+        if config.voters.is_joint() {
+            return Err(ConfChangeError::SimpleInJoint);
+        }
+        self.apply(&mut config, &mut progress, changes)?;
+        if difference(&self.tracker.config.voters.incoming, &config.voters.incoming) > 1 {
+            return Err(ConfChangeError::TooManyVoters);
+        }
+        Ok(checked(config, progress))
+    }
+
+    fn copy(&self) -> (TrackerConfig, ProgressMap) {
+        (self.tracker.config.clone(), self.tracker.progress.clone())
+    }
+
+    fn apply(
+        &self,
+        config: &mut TrackerConfig,
+        progress: &mut ProgressMap,
+        changes: &[ConfChangeSingle],
+    ) -> Result<(), ConfChangeError> {
+        for change in changes {
+            let id = change.replica;
+            // Zero is nobody: an application voids a change by writing it.
+            if id == ReplicaId(0) {
+                continue;
+            }
+            match change.kind {
+                ConfChangeKind::AddVoter => self.make_voter(config, progress, id),
+                ConfChangeKind::AddLearner => self.make_learner(config, progress, id),
+                ConfChangeKind::Remove => remove(config, progress, id),
+                ConfChangeKind::Update => {}
+            }
+        }
+        if config.voters.incoming.is_empty() {
+            Err(ConfChangeError::NoVoters)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn make_voter(&self, config: &mut TrackerConfig, progress: &mut ProgressMap, id: ReplicaId) {
+        match progress.get_mut(id) {
+            Some(progress) => progress.is_learner = false,
+            None => progress.insert(id, self.tracker.fresh(self.last_index, false)),
+        }
+        drop_from(&mut config.learners, id);
+        drop_from(&mut config.learners_next, id);
+        config.voters.incoming.insert(id);
+    }
+
+    fn make_learner(&self, config: &mut TrackerConfig, progress: &mut ProgressMap, id: ReplicaId) {
+        let Some(member) = progress.get(id) else {
+            progress.insert(id, self.tracker.fresh(self.last_index, true));
+            add(&mut config.learners, id);
+            return;
+        };
+        if member.is_learner {
+            return;
+        }
+        let mut kept = member.clone();
+        remove(config, progress, id);
+        if config.voters.outgoing.contains(id) {
+            // It votes in the outgoing half until that is left; nobody is voter and learner at once.
+            add(&mut config.learners_next, id);
+        } else {
+            kept.is_learner = true;
+            add(&mut config.learners, id);
+        }
+        progress.insert(id, kept);
+    }
+}
+
+fn remove(config: &mut TrackerConfig, progress: &mut ProgressMap, id: ReplicaId) {
+    config.voters.incoming.remove(id);
+    drop_from(&mut config.learners, id);
+    drop_from(&mut config.learners_next, id);
+    if !config.voters.outgoing.contains(id) {
+        progress.remove(id);
+    }
+}
+
+fn add(ids: &mut Vec<ReplicaId>, id: ReplicaId) {
+    if let Err(at) = ids.binary_search(&id) {
+        ids.insert(at, id);
+    }
+}
+
+fn drop_from(ids: &mut Vec<ReplicaId>, id: ReplicaId) {
+    ids.retain(|member| *member != id);
+}
+
+fn difference(a: &MajorityConfig, b: &MajorityConfig) -> usize {
+    let missing = |from: &MajorityConfig, of: &MajorityConfig| {
+        of.ids().iter().filter(|id| !from.contains(**id)).count()
+    };
+    missing(a, b) + missing(b, a)
+}
+
+/// Asserts what every configuration keeps: members have progress, nobody is voter and learner at once, and
+/// what belongs to joint configurations is empty outside them.
+fn checked(config: TrackerConfig, progress: ProgressMap) -> (TrackerConfig, ProgressMap) {
+    for id in config
+        .voters
+        .ids()
+        .iter()
+        .chain(&config.learners)
+        .chain(&config.learners_next)
+    {
+        assert!(
+            progress.get(*id).is_some(),
+            "member {id} has no progress in {config:?}"
+        );
+    }
+    for id in &config.learners_next {
+        assert!(
+            config.voters.outgoing.contains(*id),
+            "{id} is to become a learner but is no outgoing voter"
+        );
+        assert!(
+            progress.get(*id).is_some_and(|p| !p.is_learner),
+            "{id} is a learner already"
+        );
+    }
+    for id in &config.learners {
+        assert!(
+            !config.voters.contains(*id),
+            "{id} is voter and learner in {config:?}"
+        );
+        assert!(
+            progress.get(*id).is_some_and(|p| p.is_learner),
+            "{id} is not marked as a learner"
+        );
+    }
+    if !config.voters.is_joint() {
+        assert!(
+            config.learners_next.is_empty() && !config.auto_leave,
+            "joint leftovers in {config:?}"
+        );
+    }
+    (config, progress)
+}
+
+impl ConfChange {
+    /// Whether it asks to leave a joint configuration.
+    #[must_use]
+    pub fn leaves_joint(&self) -> bool {
+        self.changes.is_empty() && self.transition == ConfChangeTransition::Auto
+    }
+
+    /// Whether it uses a joint configuration: then whether that one is left by itself.
+    #[must_use]
+    pub fn enters_joint(&self) -> Option<bool> {
+        match self.transition {
+            ConfChangeTransition::Auto if self.changes.len() > 1 => Some(true),
+            ConfChangeTransition::Auto => None,
+            ConfChangeTransition::Implicit => Some(true),
+            ConfChangeTransition::Explicit => Some(false),
+        }
+    }
+}

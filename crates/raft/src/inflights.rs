@@ -1,0 +1,72 @@
+//! Appends on their way to one follower, bounded by number and by bytes.
+
+use alloc::collections::VecDeque;
+
+use crate::Index;
+
+/// A window of unacknowledged appends, oldest first.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Inflights {
+    messages_max: usize,
+    bytes_max: u64,
+    bytes: u64,
+    /// The last index of each append, and its payload bytes.
+    window: VecDeque<(Index, u64)>,
+}
+
+impl Inflights {
+    /// An empty window. `bytes_max` of `u64::MAX` is no limit.
+    #[must_use]
+    pub fn new(messages_max: usize, bytes_max: u64) -> Self {
+        Self {
+            messages_max,
+            bytes_max,
+            bytes: 0,
+            window: VecDeque::new(),
+        }
+    }
+
+    /// Whether nothing more may be sent. One append more than the byte limit allows is taken, so that a limit
+    /// below the size of an entry does not stop replication.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.window.len() >= self.messages_max || self.bytes >= self.bytes_max
+    }
+
+    /// Appends on their way.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.window.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.window.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, last: Index, bytes: u64) {
+        assert!(
+            !self.is_full(),
+            "cannot add {last} to a full window of {}",
+            self.window.len()
+        );
+        self.bytes += bytes;
+        self.window.push_back((last, bytes));
+    }
+
+    /// Appends up to `index` arrived.
+    pub(crate) fn free_up_to(&mut self, index: Index) {
+        while let Some((last, bytes)) = self.window.front().copied()
+            && last <= index
+        {
+            self.bytes -= bytes;
+            self.window.pop_front();
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.window.clear();
+        self.bytes = 0;
+    }
+}

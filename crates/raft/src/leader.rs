@@ -1,0 +1,271 @@
+//! What a leader does with messages and proposals.
+
+use alloc::vec::Vec;
+
+use crate::quorum::VoteResult;
+use crate::raft::Raft;
+use crate::read_only::ReadRequest;
+use crate::{
+    Index, MessageBody, Payload, ProgressState, ProposeError, ReadOnlyOption, ReadState, RejectHint,
+    ReplicaId, Role, StepError, Storage, Term,
+};
+
+impl<S: Storage> Raft<S> {
+    pub(crate) fn step_leader(&mut self, from: ReplicaId, body: MessageBody) -> Result<(), StepError> {
+        match body {
+            MessageBody::Propose { payloads } => {
+                self.propose(payloads)?;
+                return Ok(());
+            }
+            MessageBody::ReadIndex { context } => {
+                let from = Some(from).filter(|from| *from != self.id);
+                return self.read_index(ReadRequest { from, context });
+            }
+            _ => {}
+        }
+        // What follows speaks of a member's progress; others have none.
+        if self.tracker.progress.get(from).is_none() {
+            return Ok(());
+        }
+        match body {
+            MessageBody::AppendResponse { index, reject: None } => self.accepted(from, index),
+            MessageBody::AppendResponse {
+                index,
+                reject: Some(hint),
+            } => self.rejected(from, index, hint),
+            MessageBody::HeartbeatResponse { context } => self.heartbeat_answered(from, context),
+            MessageBody::TransferLeader { target } => self.transfer(target),
+            MessageBody::Append { .. }
+            | MessageBody::Heartbeat { .. }
+            | MessageBody::Snapshot(_)
+            | MessageBody::Vote { .. }
+            | MessageBody::VoteResponse { .. }
+            | MessageBody::PreVote { .. }
+            | MessageBody::PreVoteResponse { .. }
+            | MessageBody::TimeoutNow
+            | MessageBody::ReadIndexResponse { .. }
+            | MessageBody::Propose { .. }
+            | MessageBody::ReadIndex { .. } => Ok(()),
+        }
+    }
+
+    // ---- proposals ----
+
+    /// Appends proposals; returns where the first stands.
+    pub(crate) fn propose(&mut self, mut payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
+        if self.role != Role::Leader {
+            return Err(ProposeError::NotLeader { leader: self.leader }.into());
+        }
+        if self.tracker.progress.get(self.id).is_none() {
+            // Removed, and still leading until it steps down: nothing new.
+            return Err(ProposeError::NotLeader { leader: None }.into());
+        }
+        if self.transferee.is_some() {
+            return Err(ProposeError::TransferInProgress.into());
+        }
+        let first = self.log.last_index().next();
+        for (at, payload) in payloads.iter_mut().enumerate() {
+            let Payload::ConfChange(change) = payload else {
+                continue;
+            };
+            let pending = self.pending_conf_index > self.log.applied;
+            let joint = self.tracker.config.voters.is_joint();
+            let leaves = change.changes.is_empty();
+            // One at a time; in a joint configuration only the leaving; the leaving only there.
+            let fits = !pending && joint == leaves;
+            if fits || self.config.disable_conf_change_validation {
+                self.pending_conf_index = Index(first.0 + at as u64);
+            } else {
+                *payload = Payload::Normal(bytes::Bytes::new());
+            }
+        }
+        if !self.append_proposals(payloads) {
+            return Err(ProposeError::TooManyUncommittedBytes.into());
+        }
+        self.broadcast_append()?;
+        Ok((self.term, first))
+    }
+
+    // ---- replication ----
+
+    fn accepted(&mut self, from: ReplicaId, index: Index) -> Result<(), StepError> {
+        let last = self.log.last_index();
+        let first = self.log.first_index()?;
+        let own = from == self.id;
+        let Some(progress) = self.tracker.progress.get_mut(from) else {
+            return Ok(());
+        };
+        progress.recent_active = true;
+        if index > last {
+            return Ok(()); // nobody can have more of this term than its leader
+        }
+        // An answer that tells nothing new still ends probing.
+        let probed = progress.matched == index && progress.state == ProgressState::Probe;
+        if !progress.maybe_update(index) && !probed {
+            return Ok(());
+        }
+        match progress.state {
+            ProgressState::Probe => progress.become_replicate(),
+            // Whichever snapshot it was that got it there, the log reaches it now.
+            ProgressState::Snapshot if progress.matched.next() >= first => {
+                progress.become_probe();
+                progress.become_replicate();
+            }
+            ProgressState::Snapshot => {}
+            ProgressState::Replicate => progress.inflights.free_up_to(index),
+        }
+        let can_bump_commit = progress.can_bump_commit(self.log.commit);
+        let matched = progress.matched;
+        if self.maybe_commit()? {
+            self.release_early_reads()?;
+            // Gathering: a commit index alone is not worth a message and its answer; it goes with the next
+            // append or heartbeat (docs/adr/0002).
+            if !self.config.gather_appends {
+                self.broadcast_append()?;
+            }
+        } else if !own && can_bump_commit && !self.config.gather_appends {
+            self.send_append(from)?;
+        }
+        if !own {
+            if self.config.gather_appends {
+                self.owe_news(from);
+            } else {
+                // The window may have room for several messages now.
+                while self.maybe_send_append(from, false)? {}
+            }
+            if self.transferee == Some(from) && matched == self.log.last_index() {
+                self.send(from, MessageBody::TimeoutNow);
+            }
+        }
+        Ok(())
+    }
+
+    fn owe_news(&mut self, to: ReplicaId) {
+        let last = self.log.last_index();
+        if let Some(progress) = self.tracker.progress.get_mut(to)
+            && progress.next <= last
+        {
+            progress.owe(crate::progress::Owed::News);
+            self.owes = true;
+        }
+    }
+
+    fn rejected(&mut self, from: ReplicaId, rejected: Index, hint: RejectHint) -> Result<(), StepError> {
+        // Entries here with a higher term than the follower has at the hint cannot be in its log: skip them,
+        // a whole term at a time on both sides.
+        let next_probe = if hint.term > Term(0) {
+            self.log.find_conflict_by_term(hint.index, hint.term)?.0
+        } else {
+            hint.index
+        };
+        let Some(progress) = self.tracker.progress.get_mut(from) else {
+            return Ok(());
+        };
+        progress.recent_active = true;
+        if progress.maybe_decrease(rejected, next_probe) {
+            if progress.state == ProgressState::Replicate {
+                progress.become_probe();
+            }
+            self.send_append(from)?;
+        }
+        Ok(())
+    }
+
+    fn heartbeat_answered(
+        &mut self,
+        from: ReplicaId,
+        context: Option<crate::ReadContext>,
+    ) -> Result<(), StepError> {
+        let last = self.log.last_index();
+        let Some(progress) = self.tracker.progress.get_mut(from) else {
+            return Ok(());
+        };
+        progress.recent_active = true;
+        progress.flow_paused = false;
+        // It hears us and lacks something, or is probed: appends that were lost are sent again.
+        if progress.matched < last || progress.state == ProgressState::Probe {
+            self.send_append(from)?;
+        }
+        let Some(context) = context.filter(|_| self.config.read_only == ReadOnlyOption::Safe) else {
+            return Ok(());
+        };
+        let Some(acks) = self.read_only.acknowledge(from, context) else {
+            return Ok(());
+        };
+        let vote = |id| acks.contains(&id).then_some(true);
+        if self.tracker.config.voters.vote_result(vote) == VoteResult::Won {
+            for (request, index) in self.read_only.confirm(context) {
+                self.answer_read(request, index);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- reads ----
+
+    pub(crate) fn read_index(&mut self, request: ReadRequest) -> Result<(), StepError> {
+        // Before an entry of its term is committed a leader does not know the commit index (Raft paper §8).
+        if !self.committed_in_term() {
+            self.early_reads.push(request);
+            return Ok(());
+        }
+        // A leader that was demoted may lead a group whose only voter is another: that one could have replaced it.
+        let alone = self.tracker.is_singleton() && self.tracker.config.voters.contains(self.id);
+        if alone || self.config.read_only == ReadOnlyOption::LeaseBased {
+            self.answer_read(request, self.log.commit);
+            return Ok(());
+        }
+        self.read_only.add(request, self.log.commit, self.id);
+        self.broadcast_heartbeat(Some(request.context));
+        Ok(())
+    }
+
+    fn release_early_reads(&mut self) -> Result<(), StepError> {
+        if !self.early_reads.is_empty() && self.committed_in_term() {
+            for request in core::mem::take(&mut self.early_reads) {
+                self.read_index(request)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_read(&mut self, request: ReadRequest, index: Index) {
+        let context = request.context;
+        match request.from {
+            None => self.read_states.push(ReadState { index, context }),
+            Some(to) => self.send(to, MessageBody::ReadIndexResponse { index, context }),
+        }
+    }
+
+    // ---- transfer ----
+
+    /// Hands leadership to `target` once its log is complete (thesis §3.10).
+    pub(crate) fn transfer(&mut self, target: ReplicaId) -> Result<(), StepError> {
+        let last = self.log.last_index();
+        let Some(progress) = self
+            .tracker
+            .progress
+            .get(target)
+            .filter(|progress| !progress.is_learner)
+        else {
+            return Ok(());
+        };
+        let up_to_date = progress.matched == last;
+        if self.transferee == Some(target) {
+            return Ok(()); // under way
+        }
+        // A newer wish replaces an older one; handing it to oneself takes it back.
+        self.transferee = None;
+        if target == self.id {
+            return Ok(());
+        }
+        self.election_elapsed = 0;
+        self.transferee = Some(target);
+        if up_to_date {
+            self.send(target, MessageBody::TimeoutNow);
+        } else {
+            self.send_append(target)?;
+        }
+        Ok(())
+    }
+}

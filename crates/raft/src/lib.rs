@@ -1,0 +1,42 @@
+//! The Raft consensus core: a deterministic machine without I/O, threads, clock or global randomness.
+//!
+//! Inputs are messages, ticks, proposals and completions of storage work; outputs are data, taken as a
+//! [`Ready`]. Randomness comes from the seed in [`Config`].
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod confchange;
+mod follower;
+mod ids;
+mod inflights;
+mod leader;
+mod mem_storage;
+mod message;
+mod progress;
+pub mod quorum;
+mod raft;
+mod raft_log;
+mod raw_node;
+mod read_only;
+mod ready;
+mod rng;
+mod step;
+mod storage;
+mod tracker;
+mod unstable;
+
+pub use confchange::ConfChangeError;
+pub use ids::{Index, ReplicaId, Term};
+pub use inflights::Inflights;
+pub use mem_storage::MemStorage;
+pub use message::{
+    ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
+    HardState, Message, MessageBody, Payload, ReadContext, RejectHint, Snapshot, SnapshotMeta,
+};
+pub use progress::Progress;
+pub use raw_node::{Config, ProgressState, ProgressView, ProposeError, RawNode, ReadOnlyOption, StepError};
+pub use ready::{AppendDone, AppendWork, ApplyWork, ReadState, Ready, Role, SoftState};
+pub use storage::{Storage, StorageError};
+pub use tracker::{ProgressMap, Tracker, TrackerConfig};

@@ -1,0 +1,160 @@
+//! Vote and commit arithmetic of majorities and of joint configurations (Raft paper §6), alone.
+
+use alloc::vec::Vec;
+
+use crate::{Index, ReplicaId};
+
+/// The outcome of a vote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum VoteResult {
+    /// Neither a majority of yes nor of no yet.
+    Pending,
+    /// Enough said no that yes can no longer win.
+    Lost,
+    /// A majority said yes.
+    Won,
+}
+
+/// A set of voters, of which more than half decide.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct MajorityConfig {
+    /// Ascending, without repetition.
+    ids: Vec<ReplicaId>,
+}
+
+/// Voters whose positions fit the stack when a commit index is computed.
+const SMALL: usize = 7;
+
+impl MajorityConfig {
+    /// A configuration of these voters, in any order.
+    #[must_use]
+    pub fn new(ids: impl IntoIterator<Item = ReplicaId>) -> Self {
+        let mut ids: Vec<_> = ids.into_iter().collect();
+        ids.sort_unstable();
+        ids.dedup();
+        Self { ids }
+    }
+
+    /// The voters, ascending.
+    #[must_use]
+    pub fn ids(&self) -> &[ReplicaId] {
+        &self.ids
+    }
+
+    /// Whether there is no voter.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Whether `id` votes.
+    #[must_use]
+    pub fn contains(&self, id: ReplicaId) -> bool {
+        self.ids.binary_search(&id).is_ok()
+    }
+
+    pub(crate) fn insert(&mut self, id: ReplicaId) {
+        if let Err(at) = self.ids.binary_search(&id) {
+            self.ids.insert(at, id);
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: ReplicaId) {
+        if let Ok(at) = self.ids.binary_search(&id) {
+            self.ids.remove(at);
+        }
+    }
+
+    fn majority(&self) -> usize {
+        self.ids.len() / 2 + 1
+    }
+
+    /// The highest position that a majority has acknowledged. Without voters it is unbounded, so that the
+    /// empty half of a joint configuration decides nothing.
+    pub fn committed_index(&self, acked: impl Fn(ReplicaId) -> Option<Index>) -> Index {
+        let n = self.ids.len();
+        if n == 0 {
+            return Index(u64::MAX);
+        }
+        let mut small = [Index(0); SMALL];
+        let mut large = Vec::new();
+        let positions: &mut [Index] = if n <= SMALL {
+            &mut small[..n]
+        } else {
+            large.resize(n, Index(0));
+            &mut large
+        };
+        for (slot, id) in positions.iter_mut().zip(&self.ids) {
+            *slot = acked(*id).unwrap_or_default();
+        }
+        positions.sort_unstable();
+        positions[n - self.majority()]
+    }
+
+    /// The outcome of a vote; `None` has not answered. Without voters it is won.
+    pub fn vote_result(&self, vote: impl Fn(ReplicaId) -> Option<bool>) -> VoteResult {
+        if self.ids.is_empty() {
+            return VoteResult::Won;
+        }
+        let (mut yes, mut missing) = (0, 0);
+        for id in &self.ids {
+            match vote(*id) {
+                Some(true) => yes += 1,
+                Some(false) => {}
+                None => missing += 1,
+            }
+        }
+        if yes >= self.majority() {
+            VoteResult::Won
+        } else if yes + missing >= self.majority() {
+            VoteResult::Pending
+        } else {
+            VoteResult::Lost
+        }
+    }
+}
+
+/// A configuration that may be joint: then both halves decide.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct JointConfig {
+    /// The voters, or the incoming half.
+    pub incoming: MajorityConfig,
+    /// The outgoing half; empty unless joint.
+    pub outgoing: MajorityConfig,
+}
+
+impl JointConfig {
+    /// Whether two halves decide.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Whether `id` votes in either half.
+    #[must_use]
+    pub fn contains(&self, id: ReplicaId) -> bool {
+        self.incoming.contains(id) || self.outgoing.contains(id)
+    }
+
+    /// The voters of both halves, ascending.
+    #[must_use]
+    pub fn ids(&self) -> Vec<ReplicaId> {
+        MajorityConfig::new(self.incoming.ids.iter().chain(&self.outgoing.ids).copied()).ids
+    }
+
+    /// See [`MajorityConfig::committed_index`]: what both halves have acknowledged.
+    pub fn committed_index(&self, acked: impl Fn(ReplicaId) -> Option<Index>) -> Index {
+        self.incoming
+            .committed_index(&acked)
+            .min(self.outgoing.committed_index(&acked))
+    }
+
+    /// See [`MajorityConfig::vote_result`]: won if both halves say so, lost if either does.
+    pub fn vote_result(&self, vote: impl Fn(ReplicaId) -> Option<bool>) -> VoteResult {
+        match (self.incoming.vote_result(&vote), self.outgoing.vote_result(&vote)) {
+            (a, b) if a == b => a,
+            (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
+            _ => VoteResult::Pending,
+        }
+    }
+}

@@ -1,0 +1,668 @@
+//! The state of a member and its transitions; messages are taken in `step`, `leader` and `follower`.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use crate::progress::Owed;
+use crate::quorum::VoteResult;
+use crate::raft_log::{RaftLog, payload_bytes};
+use crate::read_only::{ReadOnly, ReadRequest};
+use crate::rng::Rng;
+use crate::tracker::{ProgressMap, Tracker, TrackerConfig};
+use crate::{
+    ConfState, Config, Entry, HardState, Index, Message, MessageBody, Payload, ProgressState, ReadContext,
+    ReadState, ReplicaId, Role, SoftState, StepError, Storage, StorageError, Term,
+};
+
+/// Why a campaign starts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Campaign {
+    /// To learn whether an election could be won (thesis §9.6).
+    PreElection,
+    /// After a timeout.
+    Election,
+    /// The leader asked for it (thesis §3.10).
+    Transfer,
+}
+
+pub(crate) struct Raft<S: Storage> {
+    pub(crate) config: Config,
+    pub(crate) id: ReplicaId,
+    pub(crate) term: Term,
+    pub(crate) vote: Option<ReplicaId>,
+    pub(crate) role: Role,
+    pub(crate) leader: Option<ReplicaId>,
+    pub(crate) log: RaftLog<S>,
+    pub(crate) tracker: Tracker,
+
+    /// May be sent at once.
+    pub(crate) messages: Vec<Message>,
+    /// May be sent, or stepped into this member, once what the next Ready hands out is durable.
+    pub(crate) after_append: Vec<Message>,
+    pub(crate) read_states: Vec<ReadState>,
+
+    // Leader.
+    pub(crate) transferee: Option<ReplicaId>,
+    /// A membership change may be proposed only when this index is applied.
+    pub(crate) pending_conf_index: Index,
+    /// Payload bytes proposed in this term and not yet applied.
+    pub(crate) uncommitted_bytes: u64,
+    pub(crate) read_only: ReadOnly,
+    /// Reads that came before an entry of the term was committed.
+    pub(crate) early_reads: Vec<ReadRequest>,
+    /// Some member is owed an append (`gather_appends`).
+    pub(crate) owes: bool,
+
+    // Time, in ticks.
+    pub(crate) election_elapsed: u32,
+    pub(crate) heartbeat_elapsed: u32,
+    pub(crate) election_timeout: u32,
+    rng: Rng,
+}
+
+impl<S: Storage> Raft<S> {
+    pub(crate) fn new(config: Config, storage: S) -> Result<Self, StorageError> {
+        let (hard_state, conf_state) = storage.initial_state()?;
+        let log = RaftLog::new(storage, config.max_committed_bytes_per_ready)?;
+        let tracker = Tracker::new(config.max_inflight_messages, config.max_inflight_bytes)
+            .restore(&conf_state, log.last_index());
+        let mut raft = Self {
+            id: config.id,
+            term: hard_state.term,
+            vote: hard_state.vote,
+            role: Role::Follower,
+            leader: None,
+            log,
+            tracker,
+            messages: Vec::new(),
+            after_append: Vec::new(),
+            read_states: Vec::new(),
+            transferee: None,
+            pending_conf_index: Index(0),
+            uncommitted_bytes: 0,
+            read_only: ReadOnly::default(),
+            early_reads: Vec::new(),
+            owes: false,
+            election_elapsed: 0,
+            heartbeat_elapsed: 0,
+            election_timeout: config.election_ticks,
+            rng: Rng::new(config.seed),
+            config,
+        };
+        let (commit, last) = (hard_state.commit, raft.log.last_index());
+        if commit > last {
+            return Err(StorageError::Failed(alloc::format!(
+                "hard state has commit index {commit}, but the log ends at {last}: its tail was lost"
+            )));
+        }
+        // What is applied was committed. The stored commit index may lag behind it: it is not synced by itself.
+        let applied = raft.config.applied;
+        if applied > last {
+            return Err(StorageError::Failed(alloc::format!(
+                "applied index is {applied}, but the log ends at {last}: its tail was lost"
+            )));
+        }
+        raft.log.commit = raft.log.commit.max(commit).max(applied);
+        if applied > raft.log.applied {
+            raft.log.applied_to(applied, 0);
+        }
+        raft.become_follower(raft.term, None);
+        Ok(raft)
+    }
+
+    pub(crate) fn hard_state(&self) -> HardState {
+        HardState {
+            term: self.term,
+            vote: self.vote,
+            commit: self.log.commit,
+        }
+    }
+
+    pub(crate) fn soft_state(&self) -> SoftState {
+        SoftState {
+            leader: self.leader,
+            role: self.role,
+        }
+    }
+
+    // ---- messages ----
+
+    /// Sends in the current term.
+    pub(crate) fn send(&mut self, to: ReplicaId, body: MessageBody) {
+        let term = match body {
+            // What a follower passes on takes its term from the leader.
+            MessageBody::Propose { .. } | MessageBody::ReadIndex { .. } => Term(0),
+            _ => self.term,
+        };
+        self.send_in(term, to, body);
+    }
+
+    /// Sends in another term: a pre-vote is about the next one.
+    pub(crate) fn send_in(&mut self, term: Term, to: ReplicaId, body: MessageBody) {
+        // Answers that vouch for what this member stores must not overtake the storing (Raft paper §5.1: respond
+        // after persisting); everything else may.
+        let vouches = matches!(
+            body,
+            MessageBody::AppendResponse { .. }
+                | MessageBody::VoteResponse { .. }
+                | MessageBody::PreVoteResponse { .. }
+        );
+        let message = Message {
+            from: self.id,
+            to,
+            term,
+            body,
+        };
+        if vouches {
+            self.after_append.push(message);
+        } else {
+            assert_ne!(
+                to, self.id,
+                "a message to oneself that vouches for nothing: {message:?}"
+            );
+            self.messages.push(message);
+        }
+    }
+
+    // ---- replication ----
+
+    /// Sends `to` an append, even an empty one.
+    pub(crate) fn send_append(&mut self, to: ReplicaId) -> Result<(), StorageError> {
+        if self.config.gather_appends {
+            self.owe(to, Owed::Append);
+            return Ok(());
+        }
+        self.maybe_send_append(to, true).map(|_| ())
+    }
+
+    /// Sends every other member what it lacks.
+    pub(crate) fn broadcast_append(&mut self) -> Result<(), StorageError> {
+        if self.config.gather_appends {
+            self.owes = true;
+            for (_, progress) in self.tracker.progress.iter_mut() {
+                progress.owe(Owed::News);
+            }
+            return Ok(());
+        }
+        for at in 0..self.tracker.progress.len() {
+            let to = self.tracker.progress.id_at(at);
+            if to != self.id {
+                self.maybe_send_append(to, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn owe(&mut self, to: ReplicaId, owed: Owed) {
+        if let Some(progress) = self.tracker.progress.get_mut(to) {
+            progress.owe(owed);
+            self.owes = true;
+        }
+    }
+
+    /// Sends what was gathered: one message per follower, more only where limits cut.
+    pub(crate) fn send_owed(&mut self) -> Result<(), StorageError> {
+        if !core::mem::take(&mut self.owes) {
+            return Ok(());
+        }
+        for at in 0..self.tracker.progress.len() {
+            let to = self.tracker.progress.id_at(at);
+            let commit = self.log.commit;
+            let Some(progress) = self.tracker.progress.get_mut(to) else {
+                continue;
+            };
+            let owed = core::mem::take(&mut progress.owed);
+            if to == self.id || owed == Owed::Nothing || self.role != Role::Leader {
+                continue;
+            }
+            let even_empty = owed == Owed::Append || progress.can_bump_commit(commit);
+            self.maybe_send_append(to, even_empty)?;
+            while self.maybe_send_append(to, false)? {}
+        }
+        Ok(())
+    }
+
+    /// Sends an append, or a snapshot if the entries are gone. Returns whether something was sent.
+    pub(crate) fn maybe_send_append(
+        &mut self,
+        to: ReplicaId,
+        even_empty: bool,
+    ) -> Result<bool, StorageError> {
+        let Some(progress) = self.tracker.progress.get(to) else {
+            return Ok(false);
+        };
+        if progress.is_paused() {
+            return Ok(false);
+        }
+        let (prev, next) = (progress.next.prev(), progress.next);
+        let prev_term = match self.log.term(prev) {
+            Ok(term) => term,
+            Err(StorageError::Compacted { .. } | StorageError::Unavailable { .. }) => {
+                return self.maybe_send_snapshot(to);
+            }
+            Err(error) => return Err(error),
+        };
+        // With a full window only empty appends go: if everything in flight was lost, their answers reopen it.
+        let throttled = progress.state == ProgressState::Replicate && progress.inflights.is_full();
+        let entries = if throttled {
+            Vec::new()
+        } else {
+            match self.log.entries(next, self.config.max_bytes_per_message) {
+                Ok(entries) => entries,
+                Err(StorageError::Compacted { .. } | StorageError::Unavailable { .. }) => {
+                    return self.maybe_send_snapshot(to);
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        if entries.is_empty() && !even_empty {
+            return Ok(false);
+        }
+        let commit = self.log.commit;
+        let (count, bytes) = (entries.len(), entries.iter().map(payload_bytes).sum());
+        self.send(
+            to,
+            MessageBody::Append {
+                prev_index: prev,
+                prev_term,
+                commit,
+                entries,
+            },
+        );
+        if let Some(progress) = self.tracker.progress.get_mut(to) {
+            progress.sent_entries(count, bytes);
+            progress.sent_commit(commit);
+        }
+        Ok(true)
+    }
+
+    fn maybe_send_snapshot(&mut self, to: ReplicaId) -> Result<bool, StorageError> {
+        let Some(progress) = self
+            .tracker
+            .progress
+            .get_mut(to)
+            .filter(|progress| progress.recent_active)
+        else {
+            return Ok(false); // nobody there to take it
+        };
+        let snapshot = match self.log.unstable.snapshot.clone() {
+            Some(snapshot) => snapshot,
+            None => match self.log.storage.snapshot() {
+                Ok(snapshot) => snapshot,
+                Err(StorageError::SnapshotTemporarilyUnavailable) => return Ok(false),
+                Err(error) => return Err(error),
+            },
+        };
+        if snapshot.meta.index == Index(0) {
+            return Err(StorageError::Failed(
+                "a snapshot is needed, and storage gave an empty one".into(),
+            ));
+        }
+        progress.become_snapshot(snapshot.meta.index);
+        self.send(to, MessageBody::Snapshot(Box::new(snapshot)));
+        Ok(true)
+    }
+
+    pub(crate) fn send_heartbeat(&mut self, to: ReplicaId, context: Option<ReadContext>) {
+        let Some(progress) = self.tracker.progress.get_mut(to) else {
+            return;
+        };
+        // The member may lack entries behind `matched`; it must not commit what it does not have.
+        let commit = progress.matched.min(self.log.commit);
+        progress.sent_commit(commit);
+        self.send(to, MessageBody::Heartbeat { commit, context });
+    }
+
+    pub(crate) fn broadcast_heartbeat(&mut self, context: Option<ReadContext>) {
+        for at in 0..self.tracker.progress.len() {
+            let to = self.tracker.progress.id_at(at);
+            if to != self.id {
+                self.send_heartbeat(to, context);
+            }
+        }
+    }
+
+    /// Moves the commit index to what a quorum has stored, if that entry is of this term (Raft paper §5.4.2).
+    pub(crate) fn maybe_commit(&mut self) -> Result<bool, StepError> {
+        let index = self.tracker.committed();
+        if self.term == Term(0) || index <= self.log.commit || !self.log.matches(index, self.term)? {
+            return Ok(false);
+        }
+        self.log.commit_to(index)?;
+        Ok(true)
+    }
+
+    pub(crate) fn committed_in_term(&self) -> bool {
+        self.log
+            .known_term(self.log.commit)
+            .is_ok_and(|term| term == Some(self.term))
+    }
+
+    /// Appends proposals. Returns whether they fit the limit on uncommitted bytes.
+    pub(crate) fn append_proposals(&mut self, payloads: Vec<Payload>) -> bool {
+        let first = self.log.last_index().0 + 1;
+        let term = self.term;
+        let entries: Vec<Entry> = payloads
+            .into_iter()
+            .enumerate()
+            .map(|(at, payload)| Entry {
+                term,
+                index: Index(first + at as u64),
+                payload,
+            })
+            .collect();
+        let bytes: u64 = entries.iter().map(payload_bytes).sum();
+        // One proposal more than the limit allows is taken, and empty ones always: a leader's first entry and
+        // the leaving of a joint configuration must not be stopped by it.
+        if bytes > 0
+            && self.uncommitted_bytes > 0
+            && self.uncommitted_bytes.saturating_add(bytes) > self.config.max_uncommitted_bytes
+        {
+            return false;
+        }
+        self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(bytes);
+        let index = self.log.append(entries);
+        // The leader's own acknowledgement counts once its entries are durable, like everybody's (thesis §10.2.1).
+        let own = MessageBody::AppendResponse { index, reject: None };
+        match self.after_append.last_mut() {
+            // Gathering: one acknowledgement says it for all of the turn.
+            Some(last)
+                if self.config.gather_appends
+                    && last.to == self.id
+                    && last.term == self.term
+                    && matches!(last.body, MessageBody::AppendResponse { reject: None, .. }) =>
+            {
+                last.body = own;
+            }
+            _ => self.send(self.id, own),
+        }
+        true
+    }
+
+    // ---- roles ----
+
+    fn reset(&mut self, term: Term) {
+        if term != self.term {
+            assert!(term > self.term, "term fell from {} to {term}", self.term);
+            self.term = term;
+            self.vote = None;
+        }
+        self.leader = None;
+        self.election_elapsed = 0;
+        self.heartbeat_elapsed = 0;
+        self.election_timeout = self.config.election_ticks + self.rng.below(self.config.election_ticks);
+        self.transferee = None;
+        self.tracker.reset_votes();
+        let last = self.log.last_index();
+        let (own, inflights) = (self.id, self.tracker.inflights());
+        for (id, progress) in self.tracker.progress.iter_mut() {
+            let matched = if id == own { last } else { Index(0) };
+            *progress =
+                crate::progress::Progress::new(matched, last.next(), inflights.clone(), progress.is_learner);
+        }
+        self.pending_conf_index = Index(0);
+        self.uncommitted_bytes = 0;
+        self.read_only.clear();
+        self.owes = false;
+    }
+
+    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
+        self.reset(term);
+        self.leader = leader;
+        self.role = Role::Follower;
+        self.early_reads.clear();
+    }
+
+    pub(crate) fn become_candidate(&mut self) {
+        assert_ne!(
+            self.role,
+            Role::Leader,
+            "a leader of term {} cannot campaign",
+            self.term
+        );
+        self.reset(self.term.next());
+        self.vote = Some(self.id);
+        self.role = Role::Candidate;
+    }
+
+    pub(crate) fn become_pre_candidate(&mut self) {
+        assert_ne!(
+            self.role,
+            Role::Leader,
+            "a leader of term {} cannot campaign",
+            self.term
+        );
+        // Nothing durable changes: neither term nor vote.
+        self.tracker.reset_votes();
+        self.leader = None;
+        self.role = Role::PreCandidate;
+    }
+
+    pub(crate) fn become_leader(&mut self) {
+        assert_ne!(
+            self.role,
+            Role::Follower,
+            "a follower of term {} cannot become the leader",
+            self.term
+        );
+        self.reset(self.term);
+        self.leader = Some(self.id);
+        self.role = Role::Leader;
+        if let Some(progress) = self.tracker.progress.get_mut(self.id) {
+            progress.become_replicate();
+            progress.recent_active = true;
+        }
+        // An unapplied membership change may stand anywhere in the log; none may be added before it is known.
+        self.pending_conf_index = self.log.last_index();
+        // Committing it commits what earlier terms left (Raft paper §8).
+        let taken = self.append_proposals(alloc::vec![Payload::Normal(bytes::Bytes::new())]);
+        assert!(taken, "an empty entry is never refused");
+    }
+
+    /// Whether it could lead: a voter that is not installing a snapshot.
+    pub(crate) fn promotable(&self) -> bool {
+        self.tracker
+            .progress
+            .get(self.id)
+            .is_some_and(|progress| !progress.is_learner)
+            && self.log.unstable.snapshot.is_none()
+    }
+
+    /// Starts an election, unless there is a reason not to.
+    pub(crate) fn hup(&mut self, campaign: Campaign) -> Result<(), StepError> {
+        if self.role == Role::Leader || !self.promotable() || self.has_unapplied_conf_change()? {
+            return Ok(());
+        }
+        self.campaign(campaign)
+    }
+
+    /// A committed membership change that is not applied yet may have changed who may vote.
+    fn has_unapplied_conf_change(&self) -> Result<bool, StorageError> {
+        let mut low = self.log.applied.next();
+        let end = self.log.commit.next();
+        while low < end {
+            let entries = self.log.slice(low, end, 1 << 20)?;
+            let Some(last) = entries.last() else {
+                return Ok(false);
+            };
+            if entries
+                .iter()
+                .any(|entry| matches!(entry.payload, Payload::ConfChange(_)))
+            {
+                return Ok(true);
+            }
+            low = last.index.next();
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn campaign(&mut self, campaign: Campaign) -> Result<(), StepError> {
+        let pre = campaign == Campaign::PreElection;
+        if pre {
+            self.become_pre_candidate();
+        } else {
+            self.become_candidate();
+        }
+        let term = if pre { self.term.next() } else { self.term };
+        let (last_index, last_term) = (self.log.last_index(), self.log.last_term()?);
+        let transfer = campaign == Campaign::Transfer;
+        for id in self.tracker.config.voters.ids() {
+            // Its own vote counts once it is durable, like everybody's.
+            let body = match (id == self.id, pre) {
+                (true, true) => MessageBody::PreVoteResponse { reject: false },
+                (true, false) => MessageBody::VoteResponse { reject: false },
+                (false, true) => MessageBody::PreVote {
+                    last_index,
+                    last_term,
+                    transfer,
+                },
+                (false, false) => MessageBody::Vote {
+                    last_index,
+                    last_term,
+                    transfer,
+                },
+            };
+            self.send_in(term, id, body);
+        }
+        Ok(())
+    }
+
+    /// Counts a vote and acts on the result.
+    pub(crate) fn count_vote(&mut self, from: ReplicaId, granted: bool) -> Result<(), StepError> {
+        self.tracker.record_vote(from, granted);
+        match self.tracker.vote_result() {
+            VoteResult::Won if self.role == Role::PreCandidate => self.campaign(Campaign::Election),
+            VoteResult::Won => {
+                self.become_leader();
+                Ok(self.broadcast_append()?)
+            }
+            VoteResult::Lost => {
+                // The term stays: a lost pre-vote was about the next one.
+                self.become_follower(self.term, None);
+                Ok(())
+            }
+            VoteResult::Pending => Ok(()),
+        }
+    }
+
+    // ---- time ----
+
+    pub(crate) fn tick(&mut self) -> Result<(), StepError> {
+        self.election_elapsed += 1;
+        if self.role != Role::Leader {
+            if self.promotable() && self.election_elapsed >= self.election_timeout {
+                self.election_elapsed = 0;
+                return self.start_election();
+            }
+            return Ok(());
+        }
+        self.heartbeat_elapsed += 1;
+        if self.election_elapsed >= self.config.election_ticks {
+            self.election_elapsed = 0;
+            if self.config.check_quorum {
+                self.check_quorum();
+            }
+            // A transfer that took this long failed; the leader goes on (thesis §3.10).
+            self.transferee = None;
+        }
+        if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_ticks {
+            self.heartbeat_elapsed = 0;
+            self.broadcast_heartbeat(self.read_only.newest());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn start_election(&mut self) -> Result<(), StepError> {
+        self.hup(if self.config.pre_vote {
+            Campaign::PreElection
+        } else {
+            Campaign::Election
+        })
+    }
+
+    /// A leader that a quorum has not answered for an election timeout steps down (thesis §6.2).
+    fn check_quorum(&mut self) {
+        if !self.tracker.quorum_active() {
+            self.become_follower(self.term, None);
+        }
+        let own = self.id;
+        for (id, progress) in self.tracker.progress.iter_mut() {
+            if id != own {
+                progress.recent_active = false;
+            }
+        }
+    }
+
+    // ---- applying ----
+
+    pub(crate) fn applied_to(&mut self, index: Index, bytes: u64) -> Result<(), StepError> {
+        let index = index.max(self.log.applied);
+        self.log.applied_to(index, bytes);
+        // Leaving a joint configuration is any leader's duty once the entering is applied. It can be refused
+        // while leadership is handed over; the next applied entry tries again.
+        if self.tracker.config.auto_leave && index >= self.pending_conf_index && self.role == Role::Leader {
+            match self.propose(alloc::vec![Payload::ConfChange(crate::ConfChange::default())]) {
+                Ok(_) | Err(StepError::Propose(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn applied_snapshot(&mut self, index: Index) -> Result<(), StepError> {
+        self.log.unstable.stable_snapshot_to(index);
+        self.applied_to(index, 0)
+    }
+
+    /// Puts a configuration into effect.
+    pub(crate) fn switch_to(
+        &mut self,
+        config: TrackerConfig,
+        progress: ProgressMap,
+    ) -> Result<ConfState, StepError> {
+        self.tracker.config = config;
+        self.tracker.progress = progress;
+        let state = self.tracker.conf_state();
+        let votes = self
+            .tracker
+            .progress
+            .get(self.id)
+            .is_some_and(|progress| !progress.is_learner);
+        if self.role != Role::Leader {
+            return Ok(state);
+        }
+        if !votes {
+            // Removed or demoted (Raft paper §6).
+            if self.config.step_down_on_removal {
+                self.become_follower(self.term, None);
+            }
+            return Ok(state);
+        }
+        if state.voters.is_empty() {
+            return Ok(state);
+        }
+        if self.maybe_commit()? {
+            // A smaller quorum commits more.
+            self.broadcast_append()?;
+        } else {
+            // New members are probed at once.
+            for at in 0..self.tracker.progress.len() {
+                let to = self.tracker.progress.id_at(at);
+                if to != self.id {
+                    if self.config.gather_appends {
+                        self.owe(to, Owed::News);
+                    } else {
+                        self.maybe_send_append(to, false)?;
+                    }
+                }
+            }
+        }
+        if self
+            .transferee
+            .is_some_and(|target| !self.tracker.config.voters.contains(target))
+        {
+            self.transferee = None;
+        }
+        Ok(state)
+    }
+}

@@ -1,0 +1,618 @@
+//! The core's surface.
+
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::confchange::Changer;
+use crate::progress::Progress;
+use crate::quorum::VoteResult;
+use crate::raft::Raft;
+use crate::raft_log::{payload_bytes, total_bytes};
+use crate::read_only::ReadRequest;
+use crate::tracker::Tracker;
+use crate::{
+    AppendDone, AppendWork, ApplyWork, ConfChange, ConfState, HardState, Index, Message, MessageBody,
+    Payload, ReadContext, Ready, ReplicaId, Role, SoftState, Storage, StorageError, Term,
+};
+
+/// How ReadIndex confirms leadership.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ReadOnlyOption {
+    /// A round of heartbeats to a quorum.
+    #[default]
+    Safe,
+    /// The reference's tick-based lease; needs `check_quorum`. Off in the store.
+    LeaseBased,
+}
+
+/// A member's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This member.
+    pub id: ReplicaId,
+    /// Ticks without a leader before a campaign; randomized in `[T, 2T)`.
+    pub election_ticks: u32,
+    /// Ticks between heartbeats, less than `election_ticks`.
+    pub heartbeat_ticks: u32,
+    /// What the application has applied.
+    pub applied: Index,
+    /// Payload bytes in one append; at least one entry always goes.
+    pub max_bytes_per_message: u64,
+    /// Payload bytes of committed entries in one Ready.
+    pub max_committed_bytes_per_ready: u64,
+    /// Payload bytes of proposed and not yet committed entries; `u64::MAX` is no limit.
+    pub max_uncommitted_bytes: u64,
+    /// Appends in flight to one follower.
+    pub max_inflight_messages: usize,
+    /// Payload bytes in flight to one follower; `u64::MAX` is no limit.
+    pub max_inflight_bytes: u64,
+    /// Ask before campaigning (thesis 9.6).
+    pub pre_vote: bool,
+    /// Leader steps down without a quorum; votes are refused while a leader is heard (thesis 6.2, 6.4).
+    pub check_quorum: bool,
+    /// See [`ReadOnlyOption`].
+    pub read_only: ReadOnlyOption,
+    /// Persistence completes later, by [`RawNode::append_done`] and [`RawNode::apply_done`].
+    pub async_storage_writes: bool,
+    /// Gather appends until the Ready is taken: one message per follower and turn.
+    pub gather_appends: bool,
+    /// Followers refuse proposals instead of forwarding them.
+    pub disable_proposal_forwarding: bool,
+    /// The application checks membership changes itself.
+    pub disable_conf_change_validation: bool,
+    /// A leader that is removed or demoted steps down.
+    pub step_down_on_removal: bool,
+    /// Seed of the randomized election timeouts.
+    pub seed: u64,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The message contradicts a committed entry; the replica must stop.
+    #[error("message contradicts committed state: {0}")]
+    Contradiction(alloc::string::String),
+    /// Storage failed; the replica must stop.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// See [`ProposeError`].
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+}
+
+/// Why a proposal was not taken. It was not appended.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Only a leader appends.
+    #[error("not the leader")]
+    NotLeader {
+        /// Who may be.
+        leader: Option<ReplicaId>,
+    },
+    /// Leadership is being handed over.
+    #[error("leadership transfer in progress")]
+    TransferInProgress,
+    /// The limit on uncommitted bytes is reached.
+    #[error("too many uncommitted bytes")]
+    TooManyUncommittedBytes,
+}
+
+/// A member of a Raft group.
+///
+/// The driver's loop: give it messages, ticks and proposals; take a [`Ready`] while [`RawNode::has_ready`]; do
+/// its work; report it done. See [`Ready`] for what must be durable before what may be sent.
+pub struct RawNode<S: Storage> {
+    raft: Raft<S>,
+    seen_soft_state: SoftState,
+    seen_hard_state: HardState,
+    /// Synchronous driving: what [`RawNode::advance`] has to do.
+    on_advance: OnAdvance,
+    /// Batches handed out to be applied: last index, limit bytes, payload bytes.
+    applying: VecDeque<(Index, u64, u64)>,
+}
+
+#[derive(Default)]
+struct OnAdvance {
+    own: Vec<Message>,
+    done: Option<AppendDone>,
+    applied: Option<Index>,
+}
+
+impl<S: Storage> RawNode<S> {
+    /// A member as storage left it.
+    ///
+    /// # Errors
+    ///
+    /// If storage fails, or contradicts itself: a hard state or applied index past the end of the log means that
+    /// its tail was lost.
+    pub fn new(config: Config, storage: S) -> Result<Self, StorageError> {
+        if config.election_ticks == 0
+            || config.heartbeat_ticks == 0
+            || config.election_ticks <= config.heartbeat_ticks
+        {
+            return Err(StorageError::Failed(alloc::format!(
+                "election_ticks ({}) must be greater than heartbeat_ticks ({}), which must not be 0",
+                config.election_ticks,
+                config.heartbeat_ticks
+            )));
+        }
+        if config.max_inflight_messages == 0 || config.max_inflight_bytes == 0 {
+            return Err(StorageError::Failed(
+                "limits on what is in flight must not be 0: nothing would be sent".into(),
+            ));
+        }
+        let raft = Raft::new(config, storage)?;
+        Ok(Self {
+            seen_soft_state: raft.soft_state(),
+            seen_hard_state: raft.hard_state(),
+            raft,
+            on_advance: OnAdvance::default(),
+            applying: VecDeque::new(),
+        })
+    }
+
+    /// The storage.
+    pub fn storage(&self) -> &S {
+        &self.raft.log.storage
+    }
+
+    /// The storage, to append what a Ready asked for.
+    pub fn storage_mut(&mut self) -> &mut S {
+        &mut self.raft.log.storage
+    }
+
+    /// One tick of the application's clock.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn tick(&mut self) -> Result<(), StepError> {
+        self.raft.tick()
+    }
+
+    /// Starts an election now (a pre-vote first, if configured); nothing happens on a leader, on a learner, or
+    /// while a membership change or a snapshot waits to be applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn campaign(&mut self) -> Result<(), StepError> {
+        self.raft.start_election()
+    }
+
+    /// Takes a message of a peer, or one of this member's own `responses`.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Contradiction`] and [`StepError::Storage`] must stop the member: going on could lose
+    /// committed entries. [`StepError::Propose`] refuses a proposal that a follower passed on.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        self.raft.step(message)
+    }
+
+    /// Appends a command; returns where. Forwarded by a follower, its position is unknown: zero.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Propose`] if it was not appended.
+    pub fn propose(&mut self, data: Bytes) -> Result<(Term, Index), StepError> {
+        self.propose_payloads(vec![Payload::Normal(data)])
+    }
+
+    /// Appends several commands at once; returns where the first stands. See [`RawNode::propose`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::propose`]; all are refused together.
+    pub fn propose_batch(&mut self, data: Vec<Bytes>) -> Result<(Term, Index), StepError> {
+        self.propose_payloads(data.into_iter().map(Payload::Normal).collect())
+    }
+
+    /// Appends a membership change; it takes effect when applied ([`RawNode::apply_conf_change`]). One that
+    /// does not fit (another is pending, or the joint configuration must be left first) becomes an empty entry.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::propose`].
+    pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<(Term, Index), StepError> {
+        self.propose_payloads(vec![Payload::ConfChange(change)])
+    }
+
+    fn propose_payloads(&mut self, payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
+        if self.raft.role == Role::Leader {
+            return self.raft.propose(payloads);
+        }
+        let message = Message {
+            from: self.raft.id,
+            to: self.raft.id,
+            term: Term(0),
+            body: MessageBody::Propose { payloads },
+        };
+        self.raft.step(message).map(|()| (Term(0), Index(0)))
+    }
+
+    /// Puts an applied membership change into effect. To be called for every [`Payload::ConfChange`] that is
+    /// applied, before [`RawNode::apply_done`] of its index.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Contradiction`] if the change does not fit the configuration: members disagree on it.
+    pub fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, StepError> {
+        let changer = Changer {
+            tracker: &self.raft.tracker,
+            last_index: self.raft.log.last_index(),
+        };
+        let (config, progress) = changer.change(change).map_err(|error| {
+            StepError::Contradiction(alloc::format!("membership change {change:?}: {error}"))
+        })?;
+        self.raft.switch_to(config, progress)
+    }
+
+    /// Asks for a read index; the answer is a [`crate::ReadState`] with this context. A follower asks its leader;
+    /// without one the request is lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn read_index(&mut self, context: ReadContext) -> Result<(), StepError> {
+        if self.raft.role == Role::Leader {
+            return self.raft.read_index(ReadRequest { from: None, context });
+        }
+        let body = MessageBody::ReadIndex { context };
+        self.raft.step(Message {
+            from: self.raft.id,
+            to: self.raft.id,
+            term: Term(0),
+            body,
+        })
+    }
+
+    /// Hands leadership to `target`; a follower passes the wish on to its leader.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn transfer_leader(&mut self, target: ReplicaId) -> Result<(), StepError> {
+        if self.raft.role == Role::Leader {
+            return self.raft.transfer(target);
+        }
+        let body = MessageBody::TransferLeader { target };
+        self.raft.step(Message {
+            from: self.raft.id,
+            to: self.raft.id,
+            term: Term(0),
+            body,
+        })
+    }
+
+    /// Forgets the leader (a follower grants pre-votes at once). Ignored by leaders and with leases (L4).
+    ///
+    /// # Errors
+    ///
+    /// None today; kept for what a later version may check.
+    pub fn forget_leader(&mut self) -> Result<(), StepError> {
+        self.raft.forget_leader();
+        Ok(())
+    }
+
+    /// Messages to `peer` may have been lost: it is probed instead of pipelined to.
+    pub fn report_unreachable(&mut self, peer: ReplicaId) {
+        if self.raft.role == Role::Leader
+            && let Some(progress) = self.raft.tracker.progress.get_mut(peer)
+            && progress.state == ProgressState::Replicate
+        {
+            progress.become_probe();
+        }
+    }
+
+    /// The snapshot sent to `peer` arrived, or failed.
+    pub fn report_snapshot(&mut self, peer: ReplicaId, ok: bool) {
+        if self.raft.role != Role::Leader {
+            return;
+        }
+        let Some(progress) = self.raft.tracker.progress.get_mut(peer) else {
+            return;
+        };
+        if progress.state != ProgressState::Snapshot {
+            return;
+        }
+        if !ok {
+            // Probe from what it had before, not from where the snapshot would have put it.
+            progress.pending_snapshot = Index(0);
+        }
+        progress.become_probe();
+        // The next append waits for its answer (arrived) or for a heartbeat's (failed).
+        progress.flow_paused = true;
+    }
+
+    /// Whether [`RawNode::ready`] has work.
+    #[must_use]
+    pub fn has_ready(&self) -> bool {
+        let raft = &self.raft;
+        !raft.messages.is_empty()
+            || !raft.after_append.is_empty()
+            || raft.owes
+            || !raft.read_states.is_empty()
+            || raft.soft_state() != self.seen_soft_state
+            || raft.hard_state() != self.seen_hard_state
+            || !raft.log.unstable.next_entries().is_empty()
+            || raft.log.unstable.next_snapshot().is_some()
+            || raft.log.has_next_committed(self.allow_unstable())
+    }
+
+    /// With synchronous driving entries are durable before the same Ready's commits are applied.
+    fn allow_unstable(&self) -> bool {
+        !self.raft.config.async_storage_writes
+    }
+
+    /// Takes the turn's work.
+    ///
+    /// # Errors
+    ///
+    /// [`StepError::Storage`] if entries cannot be read; the member must stop.
+    pub fn ready(&mut self) -> Result<Ready, StepError> {
+        let on_advance = &self.on_advance;
+        assert!(
+            on_advance.own.is_empty() && on_advance.done.is_none() && on_advance.applied.is_none(),
+            "a Ready was taken before the last one was reported done by advance()"
+        );
+        self.raft.send_owed()?;
+        let allow_unstable = self.allow_unstable();
+        let raft = &mut self.raft;
+        let mut ready = Ready {
+            read_states: core::mem::take(&mut raft.read_states),
+            send_now: core::mem::take(&mut raft.messages),
+            ..Ready::default()
+        };
+        let soft_state = raft.soft_state();
+        if soft_state != self.seen_soft_state {
+            ready.soft_state = Some(soft_state);
+            self.seen_soft_state = soft_state;
+        }
+        let committed = raft.log.next_committed(allow_unstable)?;
+        if let Some(last) = committed.last() {
+            let limit_bytes = total_bytes(&committed);
+            self.applying
+                .push_back((last.index, limit_bytes, committed.iter().map(payload_bytes).sum()));
+            raft.log.accept_applying(last.index, limit_bytes, allow_unstable);
+            if allow_unstable {
+                self.on_advance.applied = Some(last.index);
+            }
+            ready.apply = Some(ApplyWork { entries: committed });
+        }
+        ready.append = self.append_work();
+        self.raft.log.unstable.accept_in_progress();
+        Ok(ready)
+    }
+
+    fn append_work(&mut self) -> Option<AppendWork> {
+        let raft = &mut self.raft;
+        let hard_state = raft.hard_state();
+        let seen = core::mem::replace(&mut self.seen_hard_state, hard_state);
+        let entries = raft.log.unstable.next_entries().to_vec();
+        let snapshot = raft.log.unstable.next_snapshot().cloned();
+        let responses = core::mem::take(&mut raft.after_append);
+        // Everything in memory that is not known to be durable will be, once this work is done.
+        let unstable = !raft.log.unstable.entries.is_empty();
+        let installed = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
+        if entries.is_empty() && snapshot.is_none() && hard_state == seen && responses.is_empty() {
+            return None;
+        }
+        let done = (unstable || installed.is_some()).then(|| AppendDone {
+            term: raft.term,
+            last: raft
+                .log
+                .unstable
+                .entries
+                .last()
+                .map(|last| (last.index, last.term)),
+            snapshot: installed,
+        });
+        let must_sync = !entries.is_empty() || hard_state.term != seen.term || hard_state.vote != seen.vote;
+        let mut work = AppendWork {
+            hard_state: (hard_state != seen).then_some(hard_state),
+            entries,
+            must_sync: must_sync || snapshot.is_some(),
+            snapshot,
+            responses,
+            done,
+        };
+        if !raft.config.async_storage_writes {
+            let own = raft.id;
+            self.on_advance.own = work
+                .responses
+                .extract_if(.., |message| message.to == own)
+                .collect();
+            self.on_advance.done = work.done.take();
+        }
+        Some(work)
+    }
+
+    /// Synchronous driving: all of the last Ready is done (durable, sent, applied).
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn advance(&mut self) -> Result<(), StepError> {
+        let OnAdvance { own, done, applied } = core::mem::take(&mut self.on_advance);
+        for message in own {
+            self.raft.step(message)?;
+        }
+        if let Some(done) = done {
+            self.append_done(done)?;
+        }
+        if let Some(index) = applied {
+            self.apply_done(index)?;
+        }
+        Ok(())
+    }
+
+    /// Asynchronous driving: an append is durable and its responses were handed on.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn append_done(&mut self, done: AppendDone) -> Result<(), StepError> {
+        // In a later term the entries may have been replaced by others of the same index and even, after a
+        // round trip of leaders, be on their way again: only this term's attestation is sure to mean these.
+        if done.term == self.raft.term
+            && let Some((index, term)) = done.last
+        {
+            self.raft.log.unstable.stable_to(index, term);
+        }
+        if let Some(index) = done.snapshot {
+            self.raft.applied_snapshot(index)?;
+        }
+        Ok(())
+    }
+
+    /// Asynchronous driving: committed entries up to `index`, the end of a batch that was handed out, are
+    /// applied.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::step`].
+    pub fn apply_done(&mut self, index: Index) -> Result<(), StepError> {
+        let (mut limit_bytes, mut payload_bytes) = (0, 0);
+        while let Some((last, limit, payload)) = self.applying.front().copied()
+            && last <= index
+        {
+            limit_bytes += limit;
+            payload_bytes += payload;
+            self.applying.pop_front();
+        }
+        self.raft.applied_to(index, limit_bytes)?;
+        self.raft.uncommitted_bytes = self.raft.uncommitted_bytes.saturating_sub(payload_bytes);
+        Ok(())
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn id(&self) -> ReplicaId {
+        self.raft.id
+    }
+
+    /// The current term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.raft.term
+    }
+
+    /// Whom this member voted for in the current term.
+    #[must_use]
+    pub fn vote(&self) -> Option<ReplicaId> {
+        self.raft.vote
+    }
+
+    /// The role.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.raft.role
+    }
+
+    /// The known leader.
+    #[must_use]
+    pub fn leader(&self) -> Option<ReplicaId> {
+        self.raft.leader
+    }
+
+    /// The commit index.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.raft.log.commit
+    }
+
+    /// The applied index, as last reported.
+    #[must_use]
+    pub fn applied(&self) -> Index {
+        self.raft.log.applied
+    }
+
+    /// The last index of the log, unstable entries included.
+    #[must_use]
+    pub fn last_index(&self) -> Index {
+        self.raft.log.last_index()
+    }
+
+    /// The term at `index`.
+    ///
+    /// # Errors
+    ///
+    /// If the index is compacted or not there yet.
+    pub fn term_at(&self, index: Index) -> Result<Term, StorageError> {
+        self.raft.log.term(index)
+    }
+
+    /// Whether an entry of the current term is committed.
+    #[must_use]
+    pub fn committed_in_term(&self) -> bool {
+        self.raft.committed_in_term()
+    }
+
+    /// Who leadership is being handed to.
+    #[must_use]
+    pub fn transferring_to(&self) -> Option<ReplicaId> {
+        self.raft.transferee
+    }
+
+    /// The leader's view of `peer`. `None` unless leader and `peer` a member.
+    #[must_use]
+    pub fn progress(&self, peer: ReplicaId) -> Option<ProgressView> {
+        if self.raft.role != Role::Leader {
+            return None;
+        }
+        self.raft.tracker.progress.get(peer).map(Progress::view)
+    }
+
+    /// Configuration, progress and votes, for inspection.
+    #[must_use]
+    pub fn tracker(&self) -> &Tracker {
+        &self.raft.tracker
+    }
+
+    /// The configuration in effect.
+    #[must_use]
+    pub fn conf_state(&self) -> ConfState {
+        self.raft.tracker.conf_state()
+    }
+
+    /// Whether `acked` holds a quorum (of both halves when joint).
+    #[must_use]
+    pub fn is_quorum(&self, acked: &dyn Fn(ReplicaId) -> bool) -> bool {
+        self.raft.tracker.config.voters.vote_result(|id| Some(acked(id))) == VoteResult::Won
+    }
+
+    /// Pins the randomized election timeout until the next change of role or term, for tests.
+    pub fn set_randomized_election_ticks(&mut self, ticks: u32) {
+        self.raft.election_timeout = ticks;
+    }
+}
+
+/// A follower as its leader sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProgressView {
+    /// The last index known to be stored there.
+    pub matched: Index,
+    /// The next index to send.
+    pub next: Index,
+    /// Probe, replicate or snapshot.
+    pub state: ProgressState,
+    /// Heard from since the last check-quorum.
+    pub recent_active: bool,
+}
+
+/// How a leader feeds a follower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProgressState {
+    /// One append per heartbeat until the match is known.
+    Probe,
+    /// Optimistic pipelining.
+    Replicate,
+    /// Waiting for a snapshot to be installed.
+    Snapshot,
+}

@@ -1,0 +1,79 @@
+//! Reads that wait for a round of heartbeats to confirm the leader (Raft paper §8, thesis §6.4).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::{Index, ReadContext, ReplicaId};
+
+/// Who asked, and what for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct ReadRequest {
+    /// `None`: this member.
+    pub(crate) from: Option<ReplicaId>,
+    pub(crate) context: ReadContext,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    request: ReadRequest,
+    /// The commit index when the request came.
+    index: Index,
+    acks: Vec<ReplicaId>,
+}
+
+/// Requests in the order in which they came. A round that confirms one confirms all before it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadOnly {
+    queue: VecDeque<Pending>,
+}
+
+impl ReadOnly {
+    /// A request joins the queue; one with a known context is there already.
+    pub(crate) fn add(&mut self, request: ReadRequest, index: Index, own: ReplicaId) {
+        if self.position(request.context).is_none() {
+            self.queue.push_back(Pending {
+                request,
+                index,
+                acks: alloc::vec![own],
+            });
+        }
+    }
+
+    fn position(&self, context: ReadContext) -> Option<usize> {
+        // Answers are nearly always for the newest.
+        self.queue
+            .iter()
+            .rposition(|pending| pending.request.context == context)
+    }
+
+    /// A member acknowledged the heartbeat that carried `context`. Returns who has, if it is still waited for.
+    pub(crate) fn acknowledge(&mut self, from: ReplicaId, context: ReadContext) -> Option<&[ReplicaId]> {
+        let at = self.position(context)?;
+        let acks = &mut self.queue[at].acks;
+        if !acks.contains(&from) {
+            acks.push(from);
+        }
+        Some(acks)
+    }
+
+    /// A quorum acknowledged `context`: that request and all before it are confirmed.
+    pub(crate) fn confirm(&mut self, context: ReadContext) -> Vec<(ReadRequest, Index)> {
+        match self.position(context) {
+            Some(at) => self
+                .queue
+                .drain(..=at)
+                .map(|pending| (pending.request, pending.index))
+                .collect(),
+            None => Vec::new(),
+        }
+    }
+
+    /// What heartbeats carry: the newest context waits for everything before it.
+    pub(crate) fn newest(&self) -> Option<ReadContext> {
+        self.queue.back().map(|pending| pending.request.context)
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.queue.clear();
+    }
+}

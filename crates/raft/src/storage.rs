@@ -1,0 +1,50 @@
+//! What the core reads from the application's stable storage.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::{ConfState, Entry, HardState, Index, Snapshot, Term};
+
+/// Read access to the stable part of the log. Positions are inclusive unless named `end`.
+pub trait Storage {
+    /// What was durable when the process started.
+    fn initial_state(&self) -> Result<(HardState, ConfState), StorageError>;
+    /// Entries in `[low, end)`, at least one, then as many as fit `max_bytes` of payload.
+    fn entries(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError>;
+    /// The term at `index`, in `[first_index - 1, last_index]`.
+    fn term(&self, index: Index) -> Result<Term, StorageError>;
+    /// The first position that is still available as an entry.
+    fn first_index(&self) -> Result<Index, StorageError>;
+    /// The last position; `first_index - 1` when the log is empty.
+    fn last_index(&self) -> Result<Index, StorageError>;
+    /// The newest snapshot, for a follower whose log position is compacted.
+    fn snapshot(&self) -> Result<Snapshot, StorageError>;
+}
+
+/// Why storage did not answer.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The position was removed by compaction.
+    #[error("index is compacted: available from {first}, asked for {asked}")]
+    Compacted {
+        /// First available.
+        first: Index,
+        /// Asked for.
+        asked: Index,
+    },
+    /// The position is past the end.
+    #[error("index is not there yet: last is {last}, asked for {asked}")]
+    Unavailable {
+        /// Last available.
+        last: Index,
+        /// Asked for.
+        asked: Index,
+    },
+    /// A snapshot is being made; ask again later.
+    #[error("snapshot is temporarily unavailable")]
+    SnapshotTemporarilyUnavailable,
+    /// Anything else; the member cannot go on.
+    #[error("storage failed: {0}")]
+    Failed(String),
+}

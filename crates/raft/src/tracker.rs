@@ -1,0 +1,194 @@
+//! The configuration in effect, and what the leader knows of each member.
+
+use alloc::vec::Vec;
+
+use crate::inflights::Inflights;
+use crate::progress::Progress;
+use crate::quorum::{JointConfig, MajorityConfig, VoteResult};
+use crate::{ConfState, Index, ReplicaId};
+
+/// Who takes part, and how.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct TrackerConfig {
+    /// Who votes.
+    pub voters: JointConfig,
+    /// A joint configuration is left without a proposal of the application.
+    pub auto_leave: bool,
+    /// Who only receives, ascending.
+    pub learners: Vec<ReplicaId>,
+    /// Outgoing voters that become learners on leaving, ascending.
+    pub learners_next: Vec<ReplicaId>,
+}
+
+/// Members in ascending order with their progress. Few enough that a sorted list beats a map.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ProgressMap(Vec<(ReplicaId, Progress)>);
+
+impl ProgressMap {
+    fn find(&self, id: ReplicaId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&id, |(member, _)| *member)
+    }
+
+    /// A member's progress.
+    #[must_use]
+    pub fn get(&self, id: ReplicaId) -> Option<&Progress> {
+        self.find(id).ok().map(|at| &self.0[at].1)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ReplicaId) -> Option<&mut Progress> {
+        self.find(id).ok().map(|at| &mut self.0[at].1)
+    }
+
+    pub(crate) fn insert(&mut self, id: ReplicaId, progress: Progress) {
+        match self.find(id) {
+            Ok(at) => self.0[at].1 = progress,
+            Err(at) => self.0.insert(at, (id, progress)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: ReplicaId) {
+        if let Ok(at) = self.find(id) {
+            self.0.remove(at);
+        }
+    }
+
+    /// Members, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = (ReplicaId, &Progress)> {
+        self.0.iter().map(|(id, progress)| (*id, progress))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (ReplicaId, &mut Progress)> {
+        self.0.iter_mut().map(|(id, progress)| (*id, progress))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The member at a position in ascending order.
+    pub(crate) fn id_at(&self, at: usize) -> ReplicaId {
+        self.0[at].0
+    }
+}
+
+/// Configuration, progress and votes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tracker {
+    /// The configuration.
+    pub config: TrackerConfig,
+    /// Every member's progress; meaningful on a leader.
+    pub progress: ProgressMap,
+    votes: Vec<(ReplicaId, bool)>,
+    /// In-flight limits of each member.
+    pub(crate) inflight_messages_max: usize,
+    pub(crate) inflight_bytes_max: u64,
+}
+
+impl Tracker {
+    /// No members yet.
+    #[must_use]
+    pub fn new(inflight_messages_max: usize, inflight_bytes_max: u64) -> Self {
+        Self {
+            config: TrackerConfig::default(),
+            progress: ProgressMap::default(),
+            votes: Vec::new(),
+            inflight_messages_max,
+            inflight_bytes_max,
+        }
+    }
+
+    /// The members of a stored configuration, each to be probed from `last_index`.
+    #[must_use]
+    pub fn restore(&self, state: &ConfState, last_index: Index) -> Self {
+        let mut restored = Self::new(self.inflight_messages_max, self.inflight_bytes_max);
+        restored.config = TrackerConfig {
+            voters: JointConfig {
+                incoming: MajorityConfig::new(state.voters.iter().copied()),
+                outgoing: MajorityConfig::new(state.voters_outgoing.iter().copied()),
+            },
+            auto_leave: state.auto_leave,
+            learners: sorted(&state.learners),
+            learners_next: sorted(&state.learners_next),
+        };
+        for id in restored.config.voters.ids() {
+            restored.progress.insert(id, restored.fresh(last_index, false));
+        }
+        for id in &state.learners {
+            restored.progress.insert(*id, restored.fresh(last_index, true));
+        }
+        restored
+    }
+
+    /// The progress of a new member. It is probed at the leader's last index; it counts as active, so that
+    /// check-quorum does not depose the leader before it could speak.
+    pub(crate) fn fresh(&self, last_index: Index, is_learner: bool) -> Progress {
+        let inflights = self.inflights();
+        let mut progress = Progress::new(Index(0), last_index.max(Index(1)), inflights, is_learner);
+        progress.recent_active = true;
+        progress
+    }
+
+    pub(crate) fn inflights(&self) -> Inflights {
+        Inflights::new(self.inflight_messages_max, self.inflight_bytes_max)
+    }
+
+    /// The configuration as it is stored.
+    #[must_use]
+    pub fn conf_state(&self) -> ConfState {
+        ConfState {
+            voters: self.config.voters.incoming.ids().to_vec(),
+            learners: self.config.learners.clone(),
+            voters_outgoing: self.config.voters.outgoing.ids().to_vec(),
+            learners_next: self.config.learners_next.clone(),
+            auto_leave: self.config.auto_leave,
+        }
+    }
+
+    pub(crate) fn is_singleton(&self) -> bool {
+        self.config.voters.incoming.ids().len() == 1 && !self.config.voters.is_joint()
+    }
+
+    /// The highest index that a quorum has stored.
+    pub(crate) fn committed(&self) -> Index {
+        self.config
+            .voters
+            .committed_index(|id| self.progress.get(id).map(|progress| progress.matched))
+    }
+
+    /// Whether a quorum was heard from lately (thesis §6.2).
+    pub(crate) fn quorum_active(&self) -> bool {
+        let active = |id| {
+            Some(
+                self.progress
+                    .get(id)
+                    .is_some_and(|p| !p.is_learner && p.recent_active),
+            )
+        };
+        self.config.voters.vote_result(active) == VoteResult::Won
+    }
+
+    pub(crate) fn reset_votes(&mut self) {
+        self.votes.clear();
+    }
+
+    /// The first answer of a voter counts.
+    pub(crate) fn record_vote(&mut self, id: ReplicaId, granted: bool) {
+        if self.votes.iter().all(|(voter, _)| *voter != id) {
+            self.votes.push((id, granted));
+        }
+    }
+
+    pub(crate) fn vote_result(&self) -> VoteResult {
+        let vote = |id| {
+            self.votes
+                .iter()
+                .find(|(voter, _)| *voter == id)
+                .map(|(_, granted)| *granted)
+        };
+        self.config.voters.vote_result(vote)
+    }
+}
+
+fn sorted(ids: &[ReplicaId]) -> Vec<ReplicaId> {
+    MajorityConfig::new(ids.iter().copied()).ids().to_vec()
+}

@@ -1,0 +1,120 @@
+//! The part of the log that is not known to be durable yet.
+
+use alloc::vec::Vec;
+
+use crate::{Entry, Index, Snapshot, Term};
+
+/// Entries from `offset` on, and a snapshot that is being installed. Work that was handed out but is not done
+/// is "in progress".
+#[derive(Clone, Debug)]
+pub(crate) struct Unstable {
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) entries: Vec<Entry>,
+    /// Index of the first of `entries`, or where it would stand.
+    pub(crate) offset: Index,
+    pub(crate) snapshot_in_progress: bool,
+    /// Entries below it were handed out. In `[offset, offset + entries.len()]`.
+    pub(crate) offset_in_progress: Index,
+}
+
+impl Unstable {
+    pub(crate) fn new(offset: Index) -> Self {
+        Self {
+            snapshot: None,
+            entries: Vec::new(),
+            offset,
+            snapshot_in_progress: false,
+            offset_in_progress: offset,
+        }
+    }
+
+    fn end(&self) -> Index {
+        Index(self.offset.0 + self.entries.len() as u64)
+    }
+
+    pub(crate) fn first_index(&self) -> Option<Index> {
+        self.snapshot.as_ref().map(|snapshot| snapshot.meta.index.next())
+    }
+
+    pub(crate) fn last_index(&self) -> Option<Index> {
+        match self.entries.last() {
+            Some(last) => Some(last.index),
+            None => self.snapshot.as_ref().map(|snapshot| snapshot.meta.index),
+        }
+    }
+
+    pub(crate) fn term(&self, index: Index) -> Option<Term> {
+        if index < self.offset {
+            return self
+                .snapshot
+                .as_ref()
+                .filter(|s| s.meta.index == index)
+                .map(|s| s.meta.term);
+        }
+        self.entries
+            .get((index.0 - self.offset.0) as usize)
+            .map(|entry| entry.term)
+    }
+
+    /// Entries that were not handed out yet.
+    pub(crate) fn next_entries(&self) -> &[Entry] {
+        &self.entries[(self.offset_in_progress.0 - self.offset.0) as usize..]
+    }
+
+    /// The snapshot, if it was not handed out yet.
+    pub(crate) fn next_snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref().filter(|_| !self.snapshot_in_progress)
+    }
+
+    /// Everything there is was handed out.
+    pub(crate) fn accept_in_progress(&mut self) {
+        self.offset_in_progress = self.end();
+        self.snapshot_in_progress = self.snapshot.is_some();
+    }
+
+    /// Entries up to `index`, the last of `term`, are durable. An attestation that no longer fits (the entry
+    /// was replaced meanwhile) is ignored.
+    pub(crate) fn stable_to(&mut self, index: Index, term: Term) {
+        if index < self.offset || self.term(index) != Some(term) {
+            return;
+        }
+        self.entries.drain(..(index.0 + 1 - self.offset.0) as usize);
+        self.offset = index.next();
+        self.offset_in_progress = self.offset_in_progress.max(self.offset);
+    }
+
+    pub(crate) fn stable_snapshot_to(&mut self, index: Index) {
+        if self
+            .snapshot
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.meta.index == index)
+        {
+            self.snapshot = None;
+            self.snapshot_in_progress = false;
+        }
+    }
+
+    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+        *self = Self::new(snapshot.meta.index.next());
+        self.snapshot = Some(snapshot);
+    }
+
+    /// Appends; what stands at and behind the first new index is replaced. `entries` is not empty.
+    pub(crate) fn truncate_and_append(&mut self, entries: Vec<Entry>) {
+        let Some(from) = entries.first().map(|entry| entry.index) else {
+            return;
+        };
+        if from == self.end() {
+            self.entries.extend(entries);
+        } else if from <= self.offset {
+            self.entries = entries;
+            self.offset = from;
+            self.offset_in_progress = from;
+        } else {
+            self.entries.truncate((from.0 - self.offset.0) as usize);
+            self.entries.extend(entries);
+            // What was handed out behind `from` is void; its completion will not be recognised.
+            self.offset_in_progress = self.offset_in_progress.min(from);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What a member and a small cluster do, one claim a test. Names that begin with `tr_`, `tp_` and `rn_` are
+//! rows of the scenario list.
+
+mod chaos;
+mod elections;
+mod fuzz;
+mod membership;
+mod net;
+mod paper;
+mod raw_node;
+mod replication;
+mod rng;
+mod snapshots;
+mod transfer;
