@@ -1,0 +1,65 @@
+//! The bytes of every type of this crate, written and read by hand.
+//!
+//! Conventions, the same everywhere: a `u64` is a varint (LEB128, shortest form only), except times, which are
+//! 8 bytes little-endian like every `i64` and `f64`; a `u128` is 16 bytes little-endian; byte strings and lists
+//! begin with their length as a varint; an enum begins with a tag byte; an option is a byte 0 or 1 and the
+//! value. Every value has exactly one form, so what decodes encodes to the same bytes again.
+//!
+//! Two places carry versions: what is stored begins with a version byte ([`COMMAND_VERSION`],
+//! [`META_VERSION`]); what only travels is covered by the version that the peers' handshake agrees on.
+
+mod answer;
+mod command;
+mod error;
+mod meta;
+mod op;
+mod pairs;
+mod peer;
+mod query;
+mod raft;
+mod reader;
+mod snapshot;
+mod writer;
+
+pub use command::{COMMAND_VERSION, encode_set, encode_set_to_bytes};
+pub use error::{DecodeError, DecodeProblem};
+pub use meta::{
+    META_VERSION, decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_payload,
+    decode_snapshot_meta, encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_payload,
+    encode_snapshot_meta,
+};
+pub use pairs::{Pairs, decode_pairs, encode_pair};
+pub use peer::PeerMessages;
+
+use reader::Reader;
+
+/// A type with a byte form.
+trait Wire: Sized {
+    /// The least number of bytes a value takes: bounds what a list's length field may make us reserve.
+    const BYTES_MIN: usize;
+    /// Appends the value.
+    fn put(&self, out: &mut Vec<u8>);
+    /// Reads one value and leaves the reader behind it.
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
+}
+
+/// Gives an enum without fields one byte per variant.
+macro_rules! wire_tags {
+    ($type:ident, $what:literal, { $($variant:ident = $tag:literal),+ $(,)? }) => {
+        impl $crate::codec::Wire for $type {
+            const BYTES_MIN: usize = 1;
+            #[inline]
+            fn put(&self, out: &mut Vec<u8>) {
+                out.push(match self { $($type::$variant => $tag),+ });
+            }
+            #[inline]
+            fn take(reader: &mut $crate::codec::Reader<'_>) -> Result<Self, $crate::DecodeError> {
+                match reader.u8($what)? {
+                    $($tag => Ok($type::$variant),)+
+                    tag => Err(reader.unknown_tag($what, tag)),
+                }
+            }
+        }
+    };
+}
+use wire_tags;

@@ -1,0 +1,177 @@
+//! Messages between nodes: a tag byte and the message. They delimit themselves, so a frame holds many in a row.
+
+use bytes::Bytes;
+use quorate_storage::ShardId;
+
+use super::writer::{put_option, put_varint};
+use super::{Reader, Wire};
+use crate::{
+    DecodeError, Epoch, ForwardBody, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request, Response,
+    SnapshotAck, SnapshotChunk,
+};
+
+const TAG_RAFT: u8 = 1;
+const TAG_REQUEST: u8 = 2;
+const TAG_RESPONSE: u8 = 3;
+const TAG_SNAPSHOT_CHUNK: u8 = 4;
+const TAG_SNAPSHOT_ACK: u8 = 5;
+
+const BODY_WRITE: u8 = 1;
+const BODY_READ: u8 = 2;
+
+impl PeerMessage {
+    /// Appends the message's bytes.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        self.put(out);
+    }
+
+    /// Reads a message; its byte strings are slices of `source`.
+    ///
+    /// # Errors
+    /// Anything but exactly one message.
+    pub fn decode(source: Bytes) -> Result<PeerMessage, DecodeError> {
+        let mut reader = Reader::new(&source);
+        let message = PeerMessage::take(&mut reader)?;
+        reader.finish("peer message")?;
+        Ok(message)
+    }
+
+    /// Reads messages that were encoded one behind the other.
+    #[must_use]
+    pub fn decode_all(source: Bytes) -> PeerMessages {
+        PeerMessages { source, at: 0 }
+    }
+}
+
+/// The messages in a buffer, in order. After an error there are no more.
+#[derive(Clone, Debug)]
+pub struct PeerMessages {
+    source: Bytes,
+    at: usize,
+}
+
+impl Iterator for PeerMessages {
+    type Item = Result<PeerMessage, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at >= self.source.len() {
+            return None;
+        }
+        let mut reader = Reader::starting_at(&self.source, self.at);
+        let message = PeerMessage::take(&mut reader);
+        self.at = if message.is_ok() {
+            reader.at()
+        } else {
+            self.source.len()
+        };
+        Some(message)
+    }
+}
+
+impl Wire for PeerMessage {
+    const BYTES_MIN: usize = 2;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            PeerMessage::Raft(envelope) => {
+                out.push(TAG_RAFT);
+                envelope.put(out);
+            }
+            PeerMessage::Request(request) => {
+                out.push(TAG_REQUEST);
+                request.put(out);
+            }
+            PeerMessage::Response(response) => {
+                out.push(TAG_RESPONSE);
+                response.put(out);
+            }
+            PeerMessage::SnapshotChunk(chunk) => {
+                out.push(TAG_SNAPSHOT_CHUNK);
+                chunk.put(out);
+            }
+            PeerMessage::SnapshotAck(ack) => {
+                out.push(TAG_SNAPSHOT_ACK);
+                ack.put(out);
+            }
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8("peer message")? {
+            TAG_RAFT => PeerMessage::Raft(RaftEnvelope::take(reader)?),
+            TAG_REQUEST => PeerMessage::Request(Request::take(reader)?),
+            TAG_RESPONSE => PeerMessage::Response(Response::take(reader)?),
+            TAG_SNAPSHOT_CHUNK => PeerMessage::SnapshotChunk(SnapshotChunk::take(reader)?),
+            TAG_SNAPSHOT_ACK => PeerMessage::SnapshotAck(SnapshotAck::take(reader)?),
+            tag => return Err(reader.unknown_tag("peer message", tag)),
+        })
+    }
+}
+
+impl Wire for RaftEnvelope {
+    const BYTES_MIN: usize = 6;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.shard.put(out);
+        // A varint although it is a time: followers of idle shards send zero, and monotonic clocks are young.
+        put_varint(out, self.sent_at_us);
+        self.message.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(RaftEnvelope {
+            shard: ShardId::take(reader)?,
+            sent_at_us: reader.varint("sent at")?,
+            message: Wire::take(reader)?,
+        })
+    }
+}
+
+impl Wire for Request {
+    const BYTES_MIN: usize = 9;
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.id);
+        self.shard.put(out);
+        self.epoch.put(out);
+        put_varint(out, u64::from(self.timeout_ms));
+        out.push(u8::from(self.after_writes));
+        put_option(out, self.session.as_ref());
+        match &self.body {
+            ForwardBody::Write(op) => {
+                out.push(BODY_WRITE);
+                op.put(out);
+            }
+            ForwardBody::Read(query) => {
+                out.push(BODY_READ);
+                query.put(out);
+            }
+        }
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Request {
+            id: reader.varint("request id")?,
+            shard: ShardId::take(reader)?,
+            epoch: Epoch::take(reader)?,
+            timeout_ms: reader.narrow("timeout")?,
+            after_writes: reader.bool("after writes")?,
+            session: reader.option("session")?,
+            body: match reader.u8("request body")? {
+                BODY_WRITE => ForwardBody::Write(Op::take(reader)?),
+                BODY_READ => ForwardBody::Read(Query::take(reader)?),
+                tag => return Err(reader.unknown_tag("request body", tag)),
+            },
+        })
+    }
+}
+
+impl Wire for Response {
+    const BYTES_MIN: usize = 2;
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.id);
+        self.outcome.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Response {
+            id: reader.varint("request id")?,
+            outcome: Outcome::take(reader)?,
+        })
+    }
+}

@@ -1,0 +1,87 @@
+//! Snapshot chunks and their acknowledgements.
+
+use quorate_raft::{ReplicaId, SnapshotMeta, Term};
+use quorate_storage::ShardId;
+
+use super::writer::{put_bytes, put_u64_le, put_varint};
+use super::{Reader, Wire};
+use crate::{DecodeError, Epoch, SnapshotAck, SnapshotChunk, SnapshotHeader};
+
+impl Wire for SnapshotHeader {
+    const BYTES_MIN: usize = SnapshotMeta::BYTES_MIN + Epoch::BYTES_MIN + 11;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.meta.put(out);
+        self.term.put(out);
+        self.epoch.put(out);
+        put_varint(out, u64::from(self.start_slot));
+        put_varint(out, u64::from(self.end_slot));
+        put_u64_le(out, self.stamp_ms);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(SnapshotHeader {
+            meta: SnapshotMeta::take(reader)?,
+            term: Term::take(reader)?,
+            epoch: Epoch::take(reader)?,
+            start_slot: reader.narrow("start slot")?,
+            end_slot: reader.narrow("end slot")?,
+            stamp_ms: reader.u64_le("snapshot stamp")?,
+        })
+    }
+}
+
+impl Wire for SnapshotChunk {
+    const BYTES_MIN: usize = SnapshotHeader::BYTES_MIN + 11;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.shard.put(out);
+        self.from.put(out);
+        self.to.put(out);
+        put_varint(out, self.id);
+        put_varint(out, u64::from(self.seq));
+        self.header.put(out);
+        put_bytes(out, &self.pairs);
+        out.extend_from_slice(&self.crc.to_le_bytes());
+        out.push(u8::from(self.last));
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(SnapshotChunk {
+            shard: ShardId::take(reader)?,
+            from: ReplicaId::take(reader)?,
+            to: ReplicaId::take(reader)?,
+            id: reader.varint("snapshot id")?,
+            seq: reader.narrow("chunk seq")?,
+            header: SnapshotHeader::take(reader)?,
+            pairs: reader.bytes("chunk pairs")?,
+            crc: reader.u32_le("chunk crc")?,
+            last: reader.bool("chunk last")?,
+        })
+    }
+}
+
+impl Wire for SnapshotAck {
+    const BYTES_MIN: usize = 6;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.shard.put(out);
+        self.from.put(out);
+        self.to.put(out);
+        put_varint(out, self.id);
+        out.push(u8::from(self.next.is_some()));
+        if let Some(next) = self.next {
+            put_varint(out, u64::from(next));
+        }
+        out.push(u8::from(self.done));
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(SnapshotAck {
+            shard: ShardId::take(reader)?,
+            from: ReplicaId::take(reader)?,
+            to: ReplicaId::take(reader)?,
+            id: reader.varint("snapshot id")?,
+            next: if reader.bool("next chunk")? {
+                Some(reader.narrow("next chunk")?)
+            } else {
+                None
+            },
+            done: reader.bool("snapshot done")?,
+        })
+    }
+}

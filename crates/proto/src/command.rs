@@ -1,0 +1,267 @@
+//! Commands on keys: what a client asks, what the log carries, what is answered.
+
+use bytes::Bytes;
+
+/// What a log entry carries: one write, with what makes applying it a pure function.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Command {
+    /// The shard's time in milliseconds since the Unix epoch, given by the proposing leader (T1).
+    pub stamp_ms: u64,
+    /// Identity for exactly-once, when the client has one (S).
+    pub session: Option<Session>,
+    /// The write. Relative deadlines were made absolute (T1).
+    pub op: Op,
+}
+
+/// A client's identity for one exactly-once write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Session {
+    /// The session's id: opening time and randomness (S1).
+    pub client: u128,
+    /// The write's number.
+    pub seq: u64,
+    /// The lowest number whose answer the client may still ask for (S3).
+    pub lowest: u64,
+}
+
+/// A point in time for a deadline, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expiry {
+    /// Milliseconds from now; becomes [`Expiry::At`] when the leader proposes (T1).
+    In(i64),
+    /// Milliseconds since the Unix epoch. In the past: expired at once.
+    At(i64),
+}
+
+/// What a SET does with the deadline.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetExpiry {
+    /// The key gets no deadline.
+    Clear,
+    /// The key keeps the one it has.
+    Keep,
+    /// The key gets this one.
+    Set(Expiry),
+}
+
+/// When a SET takes effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetCondition {
+    /// Always.
+    Always,
+    /// Only if the key does not exist (NX).
+    IfAbsent,
+    /// Only if it exists (XX).
+    IfPresent,
+}
+
+/// When an EXPIRE takes effect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ExpireCondition {
+    /// Always.
+    Always,
+    /// NX: only without a deadline.
+    IfNone,
+    /// XX: only with one.
+    IfSome,
+    /// GT: only if later than the current one (none counts as infinite).
+    IfLater,
+    /// LT: only if earlier than the current one (none counts as infinite).
+    IfEarlier,
+}
+
+/// A write on the keys of one shard.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    /// SET and its kin. Answers Ok; Nil if the condition failed; with `get` the old value or Nil.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// The value.
+        value: Bytes,
+        /// The deadline.
+        expiry: SetExpiry,
+        /// When.
+        condition: SetCondition,
+        /// Answer the old value instead of Ok.
+        get: bool,
+    },
+    /// Answers the new length.
+    Append {
+        /// The key.
+        key: Bytes,
+        /// What is appended.
+        value: Bytes,
+    },
+    /// Answers the new length; pads with zeros. An empty value changes nothing.
+    SetRange {
+        /// The key.
+        key: Bytes,
+        /// Where, in bytes.
+        offset: u64,
+        /// What.
+        value: Bytes,
+    },
+    /// INCR and its kin. Answers the new value.
+    Increment {
+        /// The key.
+        key: Bytes,
+        /// Added.
+        delta: i64,
+    },
+    /// INCRBYFLOAT. Answers the new value as a bulk string.
+    IncrementFloat {
+        /// The key.
+        key: Bytes,
+        /// Added; finite.
+        delta: f64,
+    },
+    /// Answers the old value or Nil.
+    GetDelete {
+        /// The key.
+        key: Bytes,
+    },
+    /// GETEX with a change of the deadline; `None` removes it. Answers the value or Nil.
+    GetExpire {
+        /// The key.
+        key: Bytes,
+        /// The new deadline.
+        expiry: Option<Expiry>,
+    },
+    /// Answers 1 if the key existed, else 0.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// Answers 1 if the deadline was set (or the key deleted, being past it), else 0.
+    Expire {
+        /// The key.
+        key: Bytes,
+        /// The deadline.
+        expiry: Expiry,
+        /// When.
+        condition: ExpireCondition,
+    },
+    /// Answers 1 if a deadline was removed, else 0.
+    Persist {
+        /// The key.
+        key: Bytes,
+    },
+    /// Answers 1 if none of the keys existed and all were set, else 0. All keys have one slot.
+    SetAllIfAbsent {
+        /// Keys and values.
+        pairs: Vec<(Bytes, Bytes)>,
+    },
+    /// Removes every key of the shard. Answers Ok.
+    Flush,
+    /// Removes keys whose deadline has passed by the shard's time (T3). Answers the number removed.
+    Sweep {
+        /// Deadline and key, as the expiry index holds them.
+        due: Vec<(u64, Bytes)>,
+    },
+    /// Advances the shard's time (T2). Answers Ok.
+    Noop,
+}
+
+/// A read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Query {
+    /// The value or Nil.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// 1 or 0.
+    Exists {
+        /// The key.
+        key: Bytes,
+    },
+    /// Length in bytes, 0 if absent.
+    StrLen {
+        /// The key.
+        key: Bytes,
+    },
+    /// Part of the value as Redis's GETRANGE defines it.
+    GetRange {
+        /// The key.
+        key: Bytes,
+        /// First byte; negative counts from the end.
+        start: i64,
+        /// Last byte, inclusive; negative counts from the end.
+        end: i64,
+    },
+    /// The absolute deadline in ms ([`Answer::Int`]), -1 without one, -2 without the key.
+    Deadline {
+        /// The key.
+        key: Bytes,
+    },
+    /// Keys of the shard from `from` on, at slots below `end_slot`.
+    Scan {
+        /// Where to start, inclusive.
+        from: ScanPosition,
+        /// Exclusive.
+        end_slot: u16,
+        /// How many keys to look at; a run of equal positions is never cut.
+        limit: u32,
+        /// Glob; `None` matches all.
+        pattern: Option<Bytes>,
+        /// Only count them: the answer's keys stay empty.
+        count_only: bool,
+    },
+    /// Nothing: confirms that the shard answers (used by barriers). Answers Ok.
+    Barrier,
+}
+
+/// A position in SCAN's order: keys of a slot are ordered by a hash, so that a cursor fits 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct ScanPosition {
+    /// The slot, below 16384.
+    pub slot: u16,
+    /// The key's hash inside the slot.
+    pub hash: u32,
+}
+
+/// What a command answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Done.
+    Ok,
+    /// No such key, or a condition that failed.
+    Nil,
+    /// A number.
+    Int(i64),
+    /// A value.
+    Bulk(Bytes),
+    /// A page of a scan.
+    Page {
+        /// Where to go on; `None` at the end of the asked range.
+        next: Option<ScanPosition>,
+        /// The keys that matched.
+        keys: Vec<Bytes>,
+        /// How many matched.
+        count: u64,
+    },
+    /// The command cannot be run on what the key holds; nothing was changed.
+    Error(CommandError),
+}
+
+/// Why a command was refused by the state it met. Every replica refuses alike.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommandError {
+    /// The stored value is not a 64-bit integer.
+    #[error("ERR value is not an integer or out of range")]
+    NotAnInteger,
+    /// The sum leaves 64 bits.
+    #[error("ERR increment or decrement would overflow")]
+    Overflow,
+    /// The stored value is not a float.
+    #[error("ERR value is not a valid float")]
+    NotAFloat,
+    /// The sum is not finite.
+    #[error("ERR increment would produce NaN or Infinity")]
+    NotFinite,
+    /// The result would be longer than a value may be.
+    #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
+    TooLong,
+}

@@ -1,0 +1,25 @@
+//! Wire and disk formats, versioned: what a log entry carries, what nodes say to each other, what a
+//! snapshot chunk holds.
+//!
+//! The types are plain data; their bytes are written and read by hand in `codec`, and drawn in
+//! `docs/formats-wire.md`. Decoding borrows: every `Bytes` in a decoded value is a slice of the input, so
+//! whoever keeps one for long keeps the whole input alive and should copy it instead.
+
+mod codec;
+mod command;
+mod peer;
+
+pub use codec::{
+    COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, Pairs, PeerMessages, decode_conf_change,
+    decode_conf_state, decode_entry, decode_epoch, decode_pairs, decode_payload, decode_snapshot_meta,
+    encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_pair, encode_payload,
+    encode_set, encode_set_to_bytes, encode_snapshot_meta,
+};
+pub use command::{
+    Answer, Command, CommandError, ExpireCondition, Expiry, Op, Query, ScanPosition, Session, SetCondition,
+    SetExpiry,
+};
+pub use peer::{
+    Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SnapshotAck, SnapshotChunk,
+    SnapshotHeader, UnknownReason,
+};

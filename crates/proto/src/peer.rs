@@ -1,0 +1,174 @@
+//! What nodes say to each other.
+
+use bytes::Bytes;
+use quorate_raft::{Message, ReplicaId, SnapshotMeta};
+use quorate_storage::{ShardId, StoreId};
+
+use crate::{Answer, Op, Query, Session};
+
+/// Version of a shard's description; membership changes raise the first, splits and merges the second.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub struct Epoch {
+    /// Raised by membership changes.
+    pub conf_ver: u64,
+    /// Raised by splits and merges.
+    pub version: u64,
+}
+
+/// A message on a peer connection.
+#[derive(Clone, PartialEq, Debug)]
+pub enum PeerMessage {
+    /// Consensus traffic of one shard.
+    Raft(RaftEnvelope),
+    /// A request for a shard that the receiver leads.
+    Request(Request),
+    /// The answer to a [`PeerMessage::Request`].
+    Response(Response),
+    /// A piece of a snapshot (bulk connection).
+    SnapshotChunk(SnapshotChunk),
+    /// Its acknowledgement.
+    SnapshotAck(SnapshotAck),
+}
+
+/// A Raft message with the store's additions.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RaftEnvelope {
+    /// The shard.
+    pub shard: ShardId,
+    /// From a leader: its monotonic send time in microseconds. From a follower: the newest such time that it
+    /// heard from the leader of the message's term, else 0. Leases count from it (L1).
+    pub sent_at_us: u64,
+    /// The core's message.
+    pub message: Message,
+}
+
+/// A forwarded client request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    /// Unique per sending process.
+    pub id: u64,
+    /// The shard that the sender routed it to.
+    pub shard: ShardId,
+    /// The sender's view of that shard.
+    pub epoch: Epoch,
+    /// Milliseconds until the client stops waiting.
+    pub timeout_ms: u32,
+    /// For reads: answer after all writes that the sender forwarded before.
+    pub after_writes: bool,
+    /// Identity for exactly-once.
+    pub session: Option<Session>,
+    /// What is asked.
+    pub body: ForwardBody,
+}
+
+/// What is forwarded.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ForwardBody {
+    /// A write.
+    Write(Op),
+    /// A linearizable read.
+    Read(Query),
+}
+
+/// The answer to a forwarded request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Response {
+    /// The request's.
+    pub id: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How a request ended (O): done, certainly not applied, or unknown.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Outcome {
+    /// Applied, or read.
+    Done(Answer),
+    /// Not proposed here: ask the leader. Not applied.
+    NotLeader {
+        /// Who may lead.
+        leader: Option<StoreId>,
+    },
+    /// Not proposed: the sender's view of the shard is stale. Not applied.
+    StaleEpoch {
+        /// The shard's epoch here.
+        epoch: Epoch,
+    },
+    /// Not proposed, for another reason; may be asked again. Not applied.
+    Busy,
+    /// Another term's entry is committed at its index (O1). Not applied.
+    Superseded,
+    /// May or may not be applied, now or later.
+    Unknown(UnknownReason),
+}
+
+/// Why an outcome is unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum UnknownReason {
+    /// The deadline passed after it was proposed.
+    Timeout,
+    /// The connection to the leader broke after it was sent.
+    ConnectionLost,
+    /// The leader is stopping.
+    ShuttingDown,
+    /// The replica moved past the entry by a snapshot.
+    Snapshot,
+}
+
+/// Describes a snapshot on the way.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SnapshotHeader {
+    /// Position and members.
+    pub meta: SnapshotMeta,
+    /// The sender's term.
+    pub term: quorate_raft::Term,
+    /// The shard's epoch.
+    pub epoch: Epoch,
+    /// The shard's first slot; meaningless for shard 0.
+    pub start_slot: u16,
+    /// The slot behind its last.
+    pub end_slot: u16,
+    /// The shard's time (T1).
+    pub stamp_ms: u64,
+}
+
+/// A piece of a snapshot.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SnapshotChunk {
+    /// The shard.
+    pub shard: ShardId,
+    /// Sending replica.
+    pub from: ReplicaId,
+    /// Receiving replica.
+    pub to: ReplicaId,
+    /// Unique per sending process.
+    pub id: u64,
+    /// Counted from 0, without gaps.
+    pub seq: u32,
+    /// Repeated in every chunk.
+    pub header: SnapshotHeader,
+    /// Key-value pairs in ascending order (see `encode_pairs`); keys relative to the shard's space.
+    pub pairs: Bytes,
+    /// CRC32C of `pairs`.
+    pub crc: u32,
+    /// No more chunks follow.
+    pub last: bool,
+}
+
+/// The receiver's progress.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotAck {
+    /// The shard.
+    pub shard: ShardId,
+    /// The receiving replica.
+    pub from: ReplicaId,
+    /// The sending replica.
+    pub to: ReplicaId,
+    /// The snapshot's id.
+    pub id: u64,
+    /// The chunk wanted next; `None`: the receiver gave it up (or never wanted it).
+    pub next: Option<u32>,
+    /// All of it is installed.
+    pub done: bool,
+}

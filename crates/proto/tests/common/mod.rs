@@ -1,0 +1,407 @@
+//! Seeded generators of every type with bytes, for the tests beside this directory.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use bytes::Bytes;
+use quorate_proto::{
+    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Op, Outcome, PeerMessage,
+    Query, RaftEnvelope, Request, Response, ScanPosition, Session, SetCondition, SetExpiry, SnapshotAck,
+    SnapshotChunk, SnapshotHeader, UnknownReason,
+};
+use quorate_raft::{
+    ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
+    Index, Message, MessageBody, Payload, ReadContext, RejectHint, ReplicaId, Snapshot, SnapshotMeta, Term,
+};
+use quorate_storage::{ShardId, StoreId};
+
+/// SplitMix64: small, seeded, the same everywhere.
+pub(crate) struct Gen(pub(crate) u64);
+
+pub(crate) const OPS: u64 = 14;
+pub(crate) const QUERIES: u64 = 7;
+pub(crate) const OUTCOMES: u64 = 11;
+pub(crate) const BODIES: u64 = 14;
+pub(crate) const PEER_MESSAGES: u64 = 5;
+
+impl Gen {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+    pub(crate) fn bool(&mut self) -> bool {
+        self.below(2) == 1
+    }
+    /// Numbers of all lengths, so that varints of every length are met.
+    pub(crate) fn u64(&mut self) -> u64 {
+        let shift = self.below(65);
+        self.next().checked_shr(shift as u32).unwrap_or(0)
+    }
+    pub(crate) fn u128(&mut self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+    pub(crate) fn bytes(&mut self) -> Bytes {
+        let length = match self.below(8) {
+            0 => 0,
+            1 => 120 + self.below(20),
+            _ => self.below(20),
+        };
+        (0..length).map(|_| self.next() as u8).collect()
+    }
+    pub(crate) fn option<T>(&mut self, make: impl FnOnce(&mut Gen) -> T) -> Option<T> {
+        if self.bool() { Some(make(self)) } else { None }
+    }
+    pub(crate) fn list<T>(&mut self, mut make: impl FnMut(&mut Gen) -> T) -> Vec<T> {
+        (0..self.below(4)).map(|_| make(self)).collect()
+    }
+    pub(crate) fn expiry(&mut self) -> Expiry {
+        if self.bool() {
+            Expiry::In(self.u64() as i64)
+        } else {
+            Expiry::At(self.u64() as i64)
+        }
+    }
+    pub(crate) fn session(&mut self) -> Session {
+        Session {
+            client: self.u128(),
+            seq: self.u64(),
+            lowest: self.u64(),
+        }
+    }
+    pub(crate) fn command(&mut self, op: u64) -> Command {
+        Command {
+            stamp_ms: self.u64(),
+            session: self.option(Gen::session),
+            op: self.op(op),
+        }
+    }
+    pub(crate) fn op(&mut self, kind: u64) -> Op {
+        let key = self.bytes();
+        match kind % OPS {
+            0 => Op::Set {
+                key,
+                value: self.bytes(),
+                expiry: match self.below(3) {
+                    0 => SetExpiry::Clear,
+                    1 => SetExpiry::Keep,
+                    _ => SetExpiry::Set(self.expiry()),
+                },
+                condition: match self.below(3) {
+                    0 => SetCondition::Always,
+                    1 => SetCondition::IfAbsent,
+                    _ => SetCondition::IfPresent,
+                },
+                get: self.bool(),
+            },
+            1 => Op::Append {
+                key,
+                value: self.bytes(),
+            },
+            2 => Op::SetRange {
+                key,
+                offset: self.u64(),
+                value: self.bytes(),
+            },
+            3 => Op::Increment {
+                key,
+                delta: self.u64() as i64,
+            },
+            4 => Op::IncrementFloat {
+                key,
+                delta: self.next() as i64 as f64 / 3.0,
+            },
+            5 => Op::GetDelete { key },
+            6 => Op::GetExpire {
+                key,
+                expiry: self.option(Gen::expiry),
+            },
+            7 => Op::Delete { key },
+            8 => Op::Expire {
+                key,
+                expiry: self.expiry(),
+                condition: match self.below(5) {
+                    0 => ExpireCondition::Always,
+                    1 => ExpireCondition::IfNone,
+                    2 => ExpireCondition::IfSome,
+                    3 => ExpireCondition::IfLater,
+                    _ => ExpireCondition::IfEarlier,
+                },
+            },
+            9 => Op::Persist { key },
+            10 => Op::SetAllIfAbsent {
+                pairs: self.list(|g| (g.bytes(), g.bytes())),
+            },
+            11 => Op::Flush,
+            12 => Op::Sweep {
+                due: self.list(|g| (g.u64(), g.bytes())),
+            },
+            _ => Op::Noop,
+        }
+    }
+    pub(crate) fn position(&mut self) -> ScanPosition {
+        ScanPosition {
+            slot: self.next() as u16,
+            hash: self.next() as u32,
+        }
+    }
+    pub(crate) fn query(&mut self, kind: u64) -> Query {
+        let key = self.bytes();
+        match kind % QUERIES {
+            0 => Query::Get { key },
+            1 => Query::Exists { key },
+            2 => Query::StrLen { key },
+            3 => Query::GetRange {
+                key,
+                start: self.u64() as i64,
+                end: self.u64() as i64,
+            },
+            4 => Query::Deadline { key },
+            5 => Query::Scan {
+                from: self.position(),
+                end_slot: self.next() as u16,
+                limit: self.next() as u32,
+                pattern: self.option(Gen::bytes),
+                count_only: self.bool(),
+            },
+            _ => Query::Barrier,
+        }
+    }
+    pub(crate) fn epoch(&mut self) -> Epoch {
+        Epoch {
+            conf_ver: self.u64(),
+            version: self.u64(),
+        }
+    }
+    pub(crate) fn outcome(&mut self, kind: u64) -> Outcome {
+        match kind % OUTCOMES {
+            0 => Outcome::Done(Answer::Ok),
+            1 => Outcome::Done(Answer::Nil),
+            2 => Outcome::Done(Answer::Int(self.u64() as i64)),
+            3 => Outcome::Done(Answer::Bulk(self.bytes())),
+            4 => Outcome::Done(Answer::Page {
+                next: self.option(Gen::position),
+                keys: self.list(Gen::bytes),
+                count: self.u64(),
+            }),
+            5 => Outcome::Done(Answer::Error(match self.below(5) {
+                0 => CommandError::NotAnInteger,
+                1 => CommandError::Overflow,
+                2 => CommandError::NotAFloat,
+                3 => CommandError::NotFinite,
+                _ => CommandError::TooLong,
+            })),
+            6 => Outcome::NotLeader {
+                leader: self.option(|g| StoreId(g.u64())),
+            },
+            7 => Outcome::StaleEpoch { epoch: self.epoch() },
+            8 => Outcome::Busy,
+            9 => Outcome::Superseded,
+            _ => Outcome::Unknown(match self.below(4) {
+                0 => UnknownReason::Timeout,
+                1 => UnknownReason::ConnectionLost,
+                2 => UnknownReason::ShuttingDown,
+                _ => UnknownReason::Snapshot,
+            }),
+        }
+    }
+    pub(crate) fn replica(&mut self) -> ReplicaId {
+        ReplicaId(self.u64())
+    }
+    pub(crate) fn index(&mut self) -> Index {
+        Index(self.u64())
+    }
+    pub(crate) fn term(&mut self) -> Term {
+        Term(self.u64())
+    }
+    pub(crate) fn context(&mut self) -> ReadContext {
+        ReadContext(self.u128())
+    }
+    pub(crate) fn conf_change(&mut self) -> ConfChange {
+        ConfChange {
+            form: if self.bool() {
+                ConfChangeForm::V1
+            } else {
+                ConfChangeForm::V2
+            },
+            transition: match self.below(3) {
+                0 => ConfChangeTransition::Auto,
+                1 => ConfChangeTransition::Implicit,
+                _ => ConfChangeTransition::Explicit,
+            },
+            changes: self.list(|g| ConfChangeSingle {
+                kind: match g.below(4) {
+                    0 => ConfChangeKind::AddVoter,
+                    1 => ConfChangeKind::AddLearner,
+                    2 => ConfChangeKind::Remove,
+                    _ => ConfChangeKind::Update,
+                },
+                replica: g.replica(),
+            }),
+            context: self.bytes(),
+        }
+    }
+    pub(crate) fn payload(&mut self) -> Payload {
+        if self.below(4) == 0 {
+            Payload::ConfChange(self.conf_change())
+        } else {
+            Payload::Normal(self.bytes())
+        }
+    }
+    pub(crate) fn entry(&mut self) -> Entry {
+        Entry {
+            term: self.term(),
+            index: self.index(),
+            payload: self.payload(),
+        }
+    }
+    pub(crate) fn conf_state(&mut self) -> ConfState {
+        ConfState {
+            voters: self.list(Gen::replica),
+            learners: self.list(Gen::replica),
+            voters_outgoing: self.list(Gen::replica),
+            learners_next: self.list(Gen::replica),
+            auto_leave: self.bool(),
+        }
+    }
+    pub(crate) fn snapshot_meta(&mut self) -> SnapshotMeta {
+        SnapshotMeta {
+            index: self.index(),
+            term: self.term(),
+            conf_state: self.conf_state(),
+        }
+    }
+    pub(crate) fn body(&mut self, kind: u64) -> MessageBody {
+        match kind % BODIES {
+            0 => MessageBody::Append {
+                prev_index: self.index(),
+                prev_term: self.term(),
+                commit: self.index(),
+                entries: self.list(Gen::entry),
+            },
+            1 => MessageBody::AppendResponse {
+                index: self.index(),
+                reject: self.option(|g| RejectHint {
+                    index: g.index(),
+                    term: g.term(),
+                }),
+            },
+            2 => MessageBody::Heartbeat {
+                commit: self.index(),
+                context: self.option(Gen::context),
+            },
+            3 => MessageBody::HeartbeatResponse {
+                context: self.option(Gen::context),
+            },
+            4 => MessageBody::Vote {
+                last_index: self.index(),
+                last_term: self.term(),
+                transfer: self.bool(),
+            },
+            5 => MessageBody::VoteResponse { reject: self.bool() },
+            6 => MessageBody::PreVote {
+                last_index: self.index(),
+                last_term: self.term(),
+                transfer: self.bool(),
+            },
+            7 => MessageBody::PreVoteResponse { reject: self.bool() },
+            8 => MessageBody::Snapshot(Box::new(Snapshot {
+                meta: self.snapshot_meta(),
+                data: self.bytes(),
+            })),
+            9 => MessageBody::TimeoutNow,
+            10 => MessageBody::TransferLeader {
+                target: self.replica(),
+            },
+            11 => MessageBody::ReadIndex {
+                context: self.context(),
+            },
+            12 => MessageBody::ReadIndexResponse {
+                index: self.index(),
+                context: self.context(),
+            },
+            _ => MessageBody::Propose {
+                payloads: self.list(Gen::payload),
+            },
+        }
+    }
+    pub(crate) fn envelope(&mut self, kind: u64) -> PeerMessage {
+        PeerMessage::Raft(RaftEnvelope {
+            shard: ShardId(self.u64()),
+            sent_at_us: self.u64(),
+            message: Message {
+                from: self.replica(),
+                to: self.replica(),
+                term: self.term(),
+                body: self.body(kind),
+            },
+        })
+    }
+    pub(crate) fn request(&mut self, body: ForwardBody) -> PeerMessage {
+        PeerMessage::Request(Request {
+            id: self.u64(),
+            shard: ShardId(self.u64()),
+            epoch: self.epoch(),
+            timeout_ms: self.next() as u32,
+            after_writes: self.bool(),
+            session: self.option(Gen::session),
+            body,
+        })
+    }
+    pub(crate) fn response(&mut self, kind: u64) -> PeerMessage {
+        PeerMessage::Response(Response {
+            id: self.u64(),
+            outcome: self.outcome(kind),
+        })
+    }
+    pub(crate) fn chunk(&mut self) -> PeerMessage {
+        PeerMessage::SnapshotChunk(SnapshotChunk {
+            shard: ShardId(self.u64()),
+            from: self.replica(),
+            to: self.replica(),
+            id: self.u64(),
+            seq: self.next() as u32,
+            header: SnapshotHeader {
+                meta: self.snapshot_meta(),
+                term: self.term(),
+                epoch: self.epoch(),
+                start_slot: self.next() as u16,
+                end_slot: self.next() as u16,
+                stamp_ms: self.u64(),
+            },
+            pairs: self.bytes(),
+            crc: self.next() as u32,
+            last: self.bool(),
+        })
+    }
+    pub(crate) fn ack(&mut self) -> PeerMessage {
+        PeerMessage::SnapshotAck(SnapshotAck {
+            shard: ShardId(self.u64()),
+            from: self.replica(),
+            to: self.replica(),
+            id: self.u64(),
+            next: self.option(|g| g.next() as u32),
+            done: self.bool(),
+        })
+    }
+    pub(crate) fn peer_message(&mut self) -> PeerMessage {
+        let kind = self.next();
+        match self.below(PEER_MESSAGES) {
+            0 => self.envelope(kind),
+            1 => {
+                let body = if self.bool() {
+                    ForwardBody::Write(self.op(kind))
+                } else {
+                    ForwardBody::Read(self.query(kind))
+                };
+                self.request(body)
+            }
+            2 => self.response(kind),
+            3 => self.chunk(),
+            _ => self.ack(),
+        }
+    }
+}
