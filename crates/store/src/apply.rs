@@ -1,0 +1,162 @@
+//! Applying committed entries: one engine batch per turn, then the answers.
+
+use quorate_proto::{Answer, Command, Op, Outcome};
+use quorate_raft::{Entry, Index, Payload};
+use quorate_storage::engine::Engine;
+
+use crate::io::Times;
+use crate::kv::{self, Space, Txn};
+use crate::replica::{Replica, Waiter};
+use crate::shard_log::entry_bytes;
+use crate::store::{Store, StoreError};
+
+/// An answer that may go out once the batch is written.
+type Ended = (Waiter, Outcome);
+
+impl<E: Engine> Store<E> {
+    /// Ends a turn: applies what is committed and answers who waits for it.
+    pub fn apply(&mut self, times: Times) -> Result<(), StoreError> {
+        let work = std::mem::take(&mut self.to_apply);
+        if !work.is_empty() {
+            self.apply_entries(&work)?;
+            for (at, entries) in &work {
+                let shard = self.replicas[*at].descriptor.shard;
+                if let Some(last) = entries.last() {
+                    self.replicas[*at]
+                        .raft
+                        .apply_done(last.index)
+                        .map_err(StoreError::raft(shard))?;
+                }
+                self.mark(*at);
+                self.serve_applied(times, *at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_entries(&mut self, work: &[(usize, Vec<Entry>)]) -> Result<(), StoreError> {
+        let mut ended: Vec<Ended> = Vec::new();
+        let mut dropped: Vec<Space> = Vec::new();
+        let mut txn = Txn::new(&self.engine);
+        for (at, entries) in work {
+            let replica = &mut self.replicas[*at];
+            for entry in entries {
+                apply_entry(
+                    &mut txn,
+                    replica,
+                    entry,
+                    &mut self.next_space,
+                    &mut dropped,
+                    &mut ended,
+                )?;
+            }
+            let (key, value) = replica.applied.record(replica.descriptor.shard);
+            txn.put(key, value);
+        }
+        let batch = txn.into_batch();
+        let seq = self.engine.write(batch)?;
+        self.garbage.extend(dropped.into_iter().map(|space| (space, seq)));
+        for (waiter, outcome) in ended {
+            self.answer(waiter, outcome);
+        }
+        Ok(())
+    }
+}
+
+/// A pure function of the replica's state and the entry, but for `Space`s, which never leave the store.
+fn apply_entry<E: Engine>(
+    txn: &mut Txn<'_, E>,
+    replica: &mut Replica,
+    entry: &Entry,
+    next_space: &mut u32,
+    dropped: &mut Vec<Space>,
+    ended: &mut Vec<Ended>,
+) -> Result<(), StoreError> {
+    let shard = replica.descriptor.shard;
+    assert_eq!(
+        entry.index,
+        replica.applied.index.next(),
+        "shard {shard}: entries are applied in order and without gaps"
+    );
+    let answer = match &entry.payload {
+        Payload::Normal(data) if data.is_empty() => Answer::Ok, // a new leader's first entry
+        Payload::Normal(data) => {
+            let command = Command::decode(data).map_err(|error| StoreError::Entry {
+                shard,
+                index: entry.index,
+                reason: error.to_string(),
+            })?;
+            // T1: a leader that did not know the newest stamp cannot turn the shard's time back.
+            replica.applied.stamp_ms = replica.applied.stamp_ms.max(command.stamp_ms);
+            if matches!(command.op, Op::Flush) {
+                dropped.push(std::mem::replace(
+                    &mut replica.descriptor.space,
+                    Space(*next_space),
+                ));
+                *next_space += 1;
+                put_descriptor(txn, replica);
+            }
+            if matches!(command.op, Op::Sweep { .. }) {
+                replica.sweep_pending = false;
+            }
+            kv::apply(
+                txn,
+                replica.descriptor.space,
+                replica.applied.stamp_ms,
+                &command.op,
+            )?
+        }
+        Payload::ConfChange(change) => {
+            let conf_state = replica
+                .raft
+                .apply_conf_change(change)
+                .map_err(StoreError::raft(shard))?;
+            replica.raft.storage_mut().set_conf_state(conf_state.clone());
+            replica.descriptor.conf_state = conf_state;
+            replica.descriptor.epoch.conf_ver += 1;
+            put_descriptor(txn, replica);
+            Answer::Ok
+        }
+    };
+    replica.applied.index = entry.index;
+    replica.applied.term = entry.term;
+    replica.raft.storage_mut().set_applied(entry.index, entry.term);
+    replica.bytes_since_durable += entry_bytes(entry);
+    settle(replica, entry.index, entry.term, answer, ended);
+    Ok(())
+}
+
+/// Decides the outcome of the writes that were proposed at `index` (O1).
+fn settle(
+    replica: &mut Replica,
+    index: Index,
+    term: quorate_raft::Term,
+    answer: Answer,
+    ended: &mut Vec<Ended>,
+) {
+    while let Some(first) = replica
+        .pending_writes
+        .first_entry()
+        .filter(|first| first.key().0 <= index)
+    {
+        let (at, proposed_in) = *first.key();
+        assert_eq!(
+            at, index,
+            "shard {}: a write at {at} was passed over",
+            replica.descriptor.shard
+        );
+        let outcome = if proposed_in == term {
+            Outcome::Done(answer.clone())
+        } else {
+            Outcome::Superseded
+        };
+        if let Some(waiter) = first.remove().waiter {
+            ended.push((waiter, outcome));
+        }
+    }
+}
+
+fn put_descriptor<E: Engine>(txn: &mut Txn<'_, E>, replica: &Replica) {
+    let (key, value) = replica.descriptor.record();
+    txn.put(key, value);
+}

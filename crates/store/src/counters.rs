@@ -1,0 +1,20 @@
+//! What a store counts for its operators.
+
+/// Totals since the store was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Linearizable reads that were confirmed by a lease when they came.
+    pub reads_by_lease: u64,
+    /// Linearizable reads that joined a round to a quorum (R1).
+    pub reads_by_round: u64,
+    /// Requests sent on to another store; one that is sent again counts again.
+    pub forwards: u64,
+    /// Entries proposed here, the store's own included.
+    pub proposals: u64,
+    /// Terms in which a replica of this store voted for itself: elections begun here.
+    pub elections: u64,
+    /// Snapshots that a follower confirmed to have installed.
+    pub snapshots_sent: u64,
+    /// Snapshots installed here and durable.
+    pub snapshots_installed: u64,
+}

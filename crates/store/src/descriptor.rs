@@ -1,0 +1,195 @@
+//! What the engine keeps about a shard beside its data, and the record that bootstrap writes.
+//!
+//! Two records per replica: the descriptor changes rarely (membership, split, snapshot, flush); the applied
+//! record is written with every batch.
+
+use bytes::{Buf, BufMut, Bytes};
+use quorate_proto::{Epoch, decode_conf_state, encode_conf_state};
+use quorate_raft::{ConfState, Index, ReplicaId, Term};
+use quorate_storage::engine::{EngineError, Pair, View};
+use quorate_storage::{ShardId, StoreId};
+
+use crate::kv::Space;
+
+const DESCRIPTOR_PREFIX: u8 = b'm';
+const APPLIED_PREFIX: u8 = b'a';
+const BINDING_PREFIX: u8 = b'b';
+const FORMAT: u8 = 1;
+
+/// A shard as this store knows it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Descriptor {
+    /// The shard.
+    pub shard: ShardId,
+    /// This store's replica.
+    pub replica: ReplicaId,
+    /// First slot of the default keyspace; shard 0 has none (start = end).
+    pub start_slot: u16,
+    /// The slot behind the last.
+    pub end_slot: u16,
+    /// Raised by membership changes and splits.
+    pub epoch: Epoch,
+    /// The configuration in effect.
+    pub conf_state: ConfState,
+    /// Which store each replica is on, sorted by replica.
+    pub members: Vec<(ReplicaId, StoreId)>,
+    /// Where the data lies in this store's engine.
+    pub space: Space,
+}
+
+/// How far a replica has applied; written in the batch that carries the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Applied {
+    /// The last entry applied.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+    /// The shard's time in milliseconds (T1).
+    pub stamp_ms: u64,
+}
+
+fn key_of(prefix: u8, id: u64) -> Bytes {
+    let mut key = Vec::with_capacity(9);
+    key.push(prefix);
+    key.put_u64(id);
+    key.into()
+}
+
+fn damaged(what: &'static str) -> EngineError {
+    EngineError {
+        action: "reading shard metadata",
+        reason: format!("{what} record is damaged or of a newer format"),
+    }
+}
+
+impl Descriptor {
+    /// The store that holds `replica`.
+    #[must_use]
+    pub fn store_of(&self, replica: ReplicaId) -> Option<StoreId> {
+        self.members
+            .iter()
+            .find(|(id, _)| *id == replica)
+            .map(|(_, store)| *store)
+    }
+
+    /// The replica on `store`.
+    #[must_use]
+    pub fn replica_on(&self, store: StoreId) -> Option<ReplicaId> {
+        self.members
+            .iter()
+            .find(|(_, on)| *on == store)
+            .map(|(id, _)| *id)
+    }
+
+    pub(crate) fn record(&self) -> Pair {
+        let mut out = vec![FORMAT];
+        out.put_u64_le(self.replica.0);
+        out.put_u16_le(self.start_slot);
+        out.put_u16_le(self.end_slot);
+        out.put_u64_le(self.epoch.conf_ver);
+        out.put_u64_le(self.epoch.version);
+        out.put_u32_le(self.space.0);
+        out.put_u32_le(self.members.len() as u32);
+        for (replica, store) in &self.members {
+            out.put_u64_le(replica.0);
+            out.put_u64_le(store.0);
+        }
+        encode_conf_state(&mut out, &self.conf_state);
+        (key_of(DESCRIPTOR_PREFIX, self.shard.0), out.into())
+    }
+
+    fn decode(shard: ShardId, mut from: Bytes) -> Result<Self, EngineError> {
+        let bad = || damaged("descriptor");
+        if from.len() < 41 || from.get_u8() != FORMAT {
+            return Err(bad());
+        }
+        let replica = ReplicaId(from.get_u64_le());
+        let (start_slot, end_slot) = (from.get_u16_le(), from.get_u16_le());
+        let epoch = Epoch {
+            conf_ver: from.get_u64_le(),
+            version: from.get_u64_le(),
+        };
+        let space = Space(from.get_u32_le());
+        let count = from.get_u32_le() as usize;
+        if from.len() < count.saturating_mul(16) {
+            return Err(bad());
+        }
+        let members = (0..count)
+            .map(|_| (ReplicaId(from.get_u64_le()), StoreId(from.get_u64_le())))
+            .collect();
+        let conf_state = decode_conf_state(&from).map_err(|_| bad())?;
+        Ok(Self {
+            shard,
+            replica,
+            start_slot,
+            end_slot,
+            epoch,
+            conf_state,
+            members,
+            space,
+        })
+    }
+
+    /// All shards that the engine knows, in order.
+    pub(crate) fn load_all(view: &impl View) -> Result<Vec<Self>, EngineError> {
+        let mut found = Vec::new();
+        for pair in view.scan(&[DESCRIPTOR_PREFIX], &[DESCRIPTOR_PREFIX + 1]) {
+            let (key, value) = pair?;
+            if key.len() != 9 {
+                return Err(damaged("descriptor"));
+            }
+            found.push(Self::decode(ShardId((&key[1..]).get_u64()), value)?);
+        }
+        Ok(found)
+    }
+}
+
+impl Applied {
+    pub(crate) fn record(&self, shard: ShardId) -> Pair {
+        let mut out = Vec::with_capacity(25);
+        out.push(FORMAT);
+        out.put_u64_le(self.index.0);
+        out.put_u64_le(self.term.0);
+        out.put_u64_le(self.stamp_ms);
+        (key_of(APPLIED_PREFIX, shard.0), out.into())
+    }
+
+    pub(crate) fn load(view: &impl View, shard: ShardId) -> Result<Self, EngineError> {
+        let value = view.get(&key_of(APPLIED_PREFIX, shard.0))?;
+        let mut from = value.ok_or_else(|| damaged("applied"))?;
+        if from.len() != 25 || from.get_u8() != FORMAT {
+            return Err(damaged("applied"));
+        }
+        Ok(Self {
+            index: Index(from.get_u64_le()),
+            term: Term(from.get_u64_le()),
+            stamp_ms: from.get_u64_le(),
+        })
+    }
+}
+
+/// The incarnation that a peer showed at first contact (P7).
+pub(crate) fn binding_record(store: StoreId, incarnation: quorate_storage::Incarnation) -> Pair {
+    (
+        key_of(BINDING_PREFIX, store.0),
+        Bytes::copy_from_slice(&incarnation.0.to_le_bytes()),
+    )
+}
+
+/// All bindings recorded so far.
+pub(crate) fn load_bindings(
+    view: &impl View,
+) -> Result<std::collections::BTreeMap<StoreId, quorate_storage::Incarnation>, EngineError> {
+    let mut found = std::collections::BTreeMap::new();
+    for pair in view.scan(&[BINDING_PREFIX], &[BINDING_PREFIX + 1]) {
+        let (key, mut value) = pair?;
+        if key.len() != 9 || value.len() != 16 {
+            return Err(damaged("binding"));
+        }
+        found.insert(
+            StoreId((&key[1..]).get_u64()),
+            quorate_storage::Incarnation(value.get_u128_le()),
+        );
+    }
+    Ok(found)
+}

@@ -1,0 +1,33 @@
+//! One number for a shard's whole content.
+
+use std::hash::Hasher as _;
+
+use quorate_storage::engine::{EngineError, View};
+use siphasher::sip::SipHasher13;
+
+use super::layout::{HEADER_BYTES, Space, data_range, expiry_range};
+
+/// A hash over all data and expiry-index pairs in their order, without the space: equal on replicas whose content
+/// is equal. Reads everything.
+///
+/// # Errors
+///
+/// The engine's.
+pub fn digest<V: View + ?Sized>(view: &V, space: Space) -> Result<u64, EngineError> {
+    let mut hasher = SipHasher13::new_with_key(b"quorate/digest/1");
+    for (kind, (start, end)) in [data_range(space), expiry_range(space)].into_iter().enumerate() {
+        hasher.write(&[kind as u8]);
+        let mut pairs = 0u64;
+        for pair in view.scan(&start, &end) {
+            let (key, value) = pair?;
+            for part in [&key[HEADER_BYTES..], &value[..]] {
+                // Lengths keep ("ab", "c") and ("a", "bc") apart.
+                hasher.write(&(part.len() as u64).to_le_bytes());
+                hasher.write(part);
+            }
+            pairs += 1;
+        }
+        hasher.write(&pairs.to_le_bytes());
+    }
+    Ok(hasher.finish())
+}

@@ -1,0 +1,63 @@
+//! A shard's pairs without their local prefix: what snapshots carry.
+//!
+//! A relative key is a full one without the four bytes of the space: `'d' slot hash key` or `'x' deadline key`. The
+//! order of relative keys is that of full ones.
+
+use bytes::Bytes;
+use quorate_storage::engine::{EngineError, Pair, View};
+
+use super::layout::{DATA, EXPIRY, HEADER_BYTES, Space, is_body, prefix_of, range_of};
+
+/// Pairs in ascending order of their relative keys, behind `after`, of at most `max_bytes` together but at least
+/// one; and whether there are more.
+///
+/// # Errors
+///
+/// The engine's.
+pub fn export<V: View + ?Sized>(
+    view: &V,
+    space: Space,
+    after: Option<&[u8]>,
+    max_bytes: usize,
+) -> Result<(Vec<Pair>, bool), EngineError> {
+    let mut pairs = Vec::new();
+    let mut bytes = 0usize;
+    for kind in [DATA, EXPIRY] {
+        let (mut start, end) = range_of(kind, space);
+        match after.and_then(<[u8]>::split_first) {
+            Some((done, _)) if *done > kind => continue,
+            Some((done, body)) if *done == kind => {
+                start.extend_from_slice(body);
+                // The least key behind this one.
+                start.push(0);
+            }
+            _ => {}
+        }
+        for pair in view.scan(&start, &end) {
+            let (key, value) = pair?;
+            let body = &key[HEADER_BYTES..];
+            bytes = bytes.saturating_add(1 + body.len() + value.len());
+            if bytes > max_bytes && !pairs.is_empty() {
+                return Ok((pairs, true));
+            }
+            let mut relative = Vec::with_capacity(1 + body.len());
+            relative.push(kind);
+            relative.extend_from_slice(body);
+            pairs.push((Bytes::from(relative), value));
+        }
+    }
+    Ok((pairs, false))
+}
+
+/// The full key of a relative one; `None` if it is malformed, which includes a data key that does not stand where
+/// its slot and hash belong: no read would ever find it.
+#[must_use]
+pub fn import_key(space: Space, relative: &[u8]) -> Option<Vec<u8>> {
+    let (kind, body) = relative.split_first()?;
+    if !is_body(*kind, body) {
+        return None;
+    }
+    let mut full = prefix_of(*kind, space);
+    full.extend_from_slice(body);
+    Some(full)
+}

@@ -1,0 +1,321 @@
+//! What a leader does with a request: proposing writes, confirming reads.
+
+use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session};
+use quorate_raft::{ProposeError, ReadContext, ReadState, StepError};
+use quorate_storage::engine::Engine;
+
+use crate::io::Times;
+use crate::kv::{self, Read, ReadTime};
+use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
+use crate::store::{Store, StoreError};
+use crate::{ClientOutcome, ClientRequest, Refusal};
+
+impl<E: Engine> Store<E> {
+    /// Takes a request for a shard that this store leads.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn lead(
+        &mut self,
+        times: Times,
+        at: usize,
+        waiter: Waiter,
+        deadline_us: u64,
+        after_writes: bool,
+        body: ForwardBody,
+        session: Option<Session>,
+        request: Option<ClientRequest>,
+    ) -> Result<(), StoreError> {
+        match body {
+            ForwardBody::Write(op) => {
+                self.take_write(
+                    times,
+                    at,
+                    op,
+                    session,
+                    NewWrite {
+                        waiter,
+                        deadline_us,
+                        request,
+                    },
+                );
+                Ok(())
+            }
+            ForwardBody::Read(query) => self.take_read(
+                times,
+                at,
+                after_writes,
+                PendingRead {
+                    waiter,
+                    deadline_us,
+                    query,
+                    after: quorate_raft::Index(0),
+                    request,
+                },
+            ),
+        }
+    }
+
+    pub(crate) fn take_write(
+        &mut self,
+        times: Times,
+        at: usize,
+        op: Op,
+        session: Option<Session>,
+        write: NewWrite,
+    ) {
+        let replica = &mut self.replicas[at];
+        // T1: the shard's time never goes back, whatever the wall clock does.
+        let stamp_ms = times
+            .wall_ms
+            .max(replica.proposed_stamp_ms)
+            .max(replica.applied.stamp_ms);
+        replica.proposed_stamp_ms = stamp_ms;
+        let command = Command {
+            stamp_ms,
+            session,
+            op: kv::resolve(op, stamp_ms),
+        };
+        replica.new_payloads.push(command.encode_to_bytes());
+        replica.new_writes.push(write);
+        self.mark(at);
+    }
+
+    /// Proposes the store's own write. Returns the position after which it is applied.
+    fn take_own_write(&mut self, times: Times, at: usize, op: Op) -> quorate_raft::Index {
+        self.take_write(
+            times,
+            at,
+            op,
+            None,
+            NewWrite {
+                waiter: Waiter::Nobody,
+                deadline_us: u64::MAX,
+                request: None,
+            },
+        );
+        self.replicas[at].last_taken()
+    }
+
+    /// Hands the turn's writes to the core, as one proposal.
+    pub(crate) fn propose_new(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
+        let replica = &mut self.replicas[at];
+        if replica.new_payloads.is_empty() {
+            return Ok(());
+        }
+        let shard = replica.descriptor.shard;
+        let payloads = std::mem::take(&mut replica.new_payloads);
+        let mut writes = std::mem::take(&mut replica.new_writes);
+        match replica.raft.propose_batch(payloads) {
+            Ok((term, first)) => {
+                self.counters.proposals += writes.len() as u64;
+                for (i, write) in writes.drain(..).enumerate() {
+                    let index = quorate_raft::Index(first.0 + i as u64);
+                    let pending = PendingWrite {
+                        waiter: Some(write.waiter),
+                        deadline_us: write.deadline_us,
+                    };
+                    replica.pending_writes.insert((index, term), pending);
+                }
+                replica.new_writes = writes; // keeps its allocation
+                Ok(())
+            }
+            Err(StepError::Propose(reason)) => {
+                // Never appended (O1): elsewhere, or again.
+                for write in writes {
+                    self.refused(times, at, write, &reason);
+                }
+                Ok(())
+            }
+            Err(source) => Err(StoreError::Raft { shard, source }),
+        }
+    }
+
+    fn refused(&mut self, _times: Times, at: usize, write: NewWrite, reason: &ProposeError) {
+        let replica = &mut self.replicas[at];
+        let shard = replica.descriptor.shard;
+        if matches!(write.waiter, Waiter::Nobody) {
+            replica.sweep_pending = false;
+        }
+        let leader = replica.leader_store().filter(|_| !replica.is_leader());
+        match (write.request, reason) {
+            (Some(request), ProposeError::TooManyUncommittedBytes) => {
+                self.reply(request.id, ClientOutcome::NotApplied(Refusal::Busy));
+            }
+            (Some(request), _) => self.park(shard, write.deadline_us, request),
+            (None, ProposeError::TooManyUncommittedBytes) => self.answer(write.waiter, Outcome::Busy),
+            (None, _) => self.answer(write.waiter, Outcome::NotLeader { leader }),
+        }
+    }
+
+    fn take_read(
+        &mut self,
+        times: Times,
+        at: usize,
+        after_writes: bool,
+        mut read: PendingRead,
+    ) -> Result<(), StoreError> {
+        let replica = &mut self.replicas[at];
+        let term = replica.raft.term();
+        let leased = self.options.leases
+            // L3: not before an entry of the term is applied.
+            && replica.applied.term == term
+            && replica.lease.holds(term, self.options.lease_us(), times.mono_us);
+        if after_writes && (!replica.pending_writes.is_empty() || !replica.new_payloads.is_empty()) {
+            read.after = replica.last_taken();
+        }
+        let by = if leased {
+            &mut self.counters.reads_by_lease
+        } else {
+            &mut self.counters.reads_by_round
+        };
+        *by += 1;
+        match (leased, read.after <= replica.applied.index) {
+            (true, true) => return self.serve_read(times, at, read),
+            // Applying those writes proves nothing about leadership at the moment when the read arrived
+            // (their acknowledgements may be older than it); the lease or the round does.
+            (true, false) => replica.reads_applied.entry(read.after).or_default().push(read),
+            (false, _) => {
+                replica.reads_new.push(read);
+                self.mark(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the round for the reads that came since the last one (R1: a read joins no earlier round).
+    pub(crate) fn start_round(&mut self, at: usize) -> Result<(), StoreError> {
+        let replica = &mut self.replicas[at];
+        if replica.reads_new.is_empty() {
+            return Ok(());
+        }
+        self.next_read += 1;
+        let context = ReadContext((u128::from(self.process) << 64) | u128::from(self.next_read));
+        let shard = replica.descriptor.shard;
+        let reads = std::mem::take(&mut replica.reads_new);
+        replica.reads_round.insert(context, reads);
+        replica.raft.read_index(context).map_err(StoreError::raft(shard))
+    }
+
+    /// A quorum confirmed rounds: their reads wait for the index to be applied (R2).
+    pub(crate) fn confirmed(&mut self, at: usize, states: &[ReadState]) {
+        let replica = &mut self.replicas[at];
+        for state in states {
+            // R3: contexts of an earlier process or term are unknown here.
+            for read in replica.reads_round.remove(&state.context).unwrap_or_default() {
+                replica
+                    .reads_applied
+                    .entry(state.index.max(read.after))
+                    .or_default()
+                    .push(read);
+            }
+        }
+    }
+
+    /// Answers the reads whose index is applied.
+    pub(crate) fn serve_applied(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
+        loop {
+            let replica = &mut self.replicas[at];
+            let applied = replica.applied.index;
+            let Some(first) = replica
+                .reads_applied
+                .first_entry()
+                .filter(|first| *first.key() <= applied)
+            else {
+                return Ok(());
+            };
+            for read in first.remove() {
+                self.serve_read(times, at, read)?;
+            }
+        }
+    }
+
+    fn serve_read(&mut self, times: Times, at: usize, read: PendingRead) -> Result<(), StoreError> {
+        let replica = &self.replicas[at];
+        let time = ReadTime {
+            shard_ms: replica.applied.stamp_ms,
+            wall_ms: times.wall_ms,
+        };
+        if matches!(read.query, Query::Barrier) {
+            self.answer(read.waiter, Outcome::Done(Answer::Ok));
+            return Ok(());
+        }
+        match kv::query(&self.engine, replica.descriptor.space, time, &read.query)? {
+            Read::Answer(answer) => self.answer(read.waiter, Outcome::Done(answer)),
+            // T2: by the wall clock the key is gone, by the shard's time not yet. Advance the shard's time
+            // through the log, so that no later read can see the key again.
+            Read::ExpiredByWall if replica.serves() => {
+                let index = self.take_own_write(times, at, Op::Noop);
+                self.replicas[at]
+                    .reads_applied
+                    .entry(index)
+                    .or_default()
+                    .push(read);
+            }
+            Read::ExpiredByWall => self.retry_read(at, read),
+        }
+        Ok(())
+    }
+
+    /// The read cannot be answered here any more.
+    fn retry_read(&mut self, at: usize, read: PendingRead) {
+        let replica = &self.replicas[at];
+        let shard = replica.descriptor.shard;
+        let leader = replica.leader_store().filter(|_| !replica.is_leader());
+        match read.request {
+            Some(request) => self.park(shard, read.deadline_us, request),
+            None => self.answer(read.waiter, Outcome::NotLeader { leader }),
+        }
+    }
+
+    /// Leadership is gone: reads that nobody confirmed go elsewhere. Writes stay: their entries may still be
+    /// applied, and then they are answered (O1).
+    pub(crate) fn leadership_lost(&mut self, _times: Times, at: usize) -> Result<(), StoreError> {
+        let replica = &mut self.replicas[at];
+        let mut reads = std::mem::take(&mut replica.reads_new);
+        for (_, mut round) in std::mem::take(&mut replica.reads_round) {
+            reads.append(&mut round);
+        }
+        // Reads that wait for their own connection's writes never had a quorum's word.
+        for (_, mut waiting) in std::mem::take(&mut replica.reads_applied) {
+            reads.append(&mut waiting);
+        }
+        replica.sweep_pending = false;
+        for read in reads {
+            self.retry_read(at, read);
+        }
+        Ok(())
+    }
+
+    /// Answers requests whose deadline has passed.
+    pub(crate) fn leader_tick(&mut self, times: Times, at: usize) {
+        let mut late = Vec::new();
+        for write in self.replicas[at].pending_writes.values_mut() {
+            if write.deadline_us <= times.mono_us
+                && let Some(waiter) = write.waiter.take()
+            {
+                late.push(waiter);
+            }
+        }
+        for waiter in late {
+            self.answer(waiter, Self::timeout_outcome());
+        }
+        let replica = &mut self.replicas[at];
+        let shard = replica.descriptor.shard;
+        let mut reads = Vec::new();
+        let is_late = |read: &PendingRead| read.deadline_us <= times.mono_us;
+        for waiting in replica
+            .reads_round
+            .values_mut()
+            .chain(replica.reads_applied.values_mut())
+        {
+            reads.extend(waiting.extract_if(.., |read| is_late(read)));
+        }
+        replica.reads_round.retain(|_, reads| !reads.is_empty());
+        replica.reads_applied.retain(|_, reads| !reads.is_empty());
+        for read in reads {
+            match read.waiter {
+                Waiter::Client(id) => self.reply(id, ClientOutcome::NotApplied(Refusal::NoLeader(shard))),
+                waiter => self.answer(waiter, Outcome::Busy),
+            }
+        }
+    }
+}

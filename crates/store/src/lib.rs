@@ -1,0 +1,46 @@
+//! One node's shards: a deterministic machine, inputs in, effects out.
+//!
+//! [`Store`] hosts a replica of each of its shards. A driver (a reactor thread, or the simulator) feeds it
+//! [`Input`]s together with the time, performs the [`Effects`] and reports their completion. Nothing here reads
+//! a clock, opens a socket or starts a thread.
+//!
+//! | module | duty |
+//! | --- | --- |
+//! | `router` | which shard holds a slot, which replica serves it |
+//! | `gateway` | the way of a client's request: local, forwarded, parked, refused (rules O) |
+//! | `leader` | proposing writes, confirming reads (rules R) |
+//! | `lease` | when a leader may answer alone, when a vote must be refused (rules L) |
+//! | `apply` | committed entries into one engine batch, then the answers |
+//! | `ticker` | time: elections, deadlines, expiry (rules T), spreading leaders |
+//! | `log_gc` | forgetting entries that the engine has made durable |
+//! | `snapshot` | feeding a follower that is too far behind (P5) |
+//! | `space` | removing data that nothing refers to |
+//! | `kv` | the key-value state machine |
+
+mod api;
+mod apply;
+mod bootstrap;
+mod counters;
+mod descriptor;
+mod gateway;
+mod io;
+pub mod kv;
+mod leader;
+mod lease;
+mod log_gc;
+mod replica;
+mod router;
+mod shard_log;
+mod snapshot;
+mod space;
+mod status;
+mod store;
+mod ticker;
+
+pub use api::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, ShardRoute, Target};
+pub use bootstrap::{Bootstrap, FIRST, SLOTS};
+pub use counters::Counters;
+pub use descriptor::{Applied, Descriptor};
+pub use io::{Effects, Input, LogToken, StoreOptions, Times};
+pub use status::ReplicaStatus;
+pub use store::{Store, StoreError};

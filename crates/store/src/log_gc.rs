@@ -1,0 +1,94 @@
+//! Log GC: forgets entries that the engine has made durable, bounded by bytes and by count.
+//!
+//! What is kept serves followers that lag; one that is further behind gets a snapshot.
+
+use quorate_raft::Index;
+use quorate_storage::engine::{BatchSeq, Engine};
+use quorate_storage::log::LogOp;
+
+use crate::store::{Store, StoreError};
+
+impl<E: Engine> Store<E> {
+    /// Asks for the engine to be made durable up to its last batch, one request at a time.
+    pub(crate) fn want_durable(&mut self) {
+        let asked = self.durable_asked > self.durable_batch || self.out.make_durable.is_some();
+        let last = self.engine.last_batch();
+        if asked || last <= self.durable_batch {
+            return;
+        }
+        self.durable_asked = last;
+        self.out.make_durable = Some(last);
+        for replica in &mut self.replicas {
+            replica.durable_mark = Some((last, replica.applied.index));
+            replica.bytes_since_durable = 0;
+        }
+    }
+
+    pub(crate) fn engine_durable(&mut self, up_to: BatchSeq) -> Result<(), StoreError> {
+        self.durable_batch = self.durable_batch.max(up_to);
+        for at in 0..self.replicas.len() {
+            let replica = &mut self.replicas[at];
+            if let Some((batch, applied)) = replica.durable_mark
+                && batch <= up_to
+            {
+                replica.durable_applied = replica.durable_applied.max(applied);
+                replica.durable_mark = None;
+            }
+        }
+        self.finish_installs()
+    }
+
+    /// Asks for durability when enough was applied since the last time: it is what log GC waits for, what a
+    /// restart has to replay, and what the engine may hold in memory.
+    pub(crate) fn bound_replay(&mut self) {
+        let bytes: u64 = self
+            .replicas
+            .iter()
+            .map(|replica| replica.bytes_since_durable)
+            .sum();
+        if bytes > self.options.durable_every_bytes {
+            self.want_durable();
+        }
+    }
+
+    /// Removes what exceeds the bounds.
+    pub(crate) fn collect_log(&mut self, at: usize) {
+        let (bytes, count) = (
+            self.options.log_retention_bytes,
+            self.options.log_retention_entries,
+        );
+        let replica = &mut self.replicas[at];
+        let log = replica.raft.storage();
+        if log.bytes() <= bytes && log.len() <= count {
+            return;
+        }
+        // Half of the bound is left, so that this does not run for each entry.
+        let target = replica
+            .raft
+            .storage()
+            .excess(bytes / 2, count / 2)
+            .min(replica.durable_applied);
+        if target <= replica.raft.storage().base().0 {
+            self.want_durable();
+            return;
+        }
+        let (index, term) = replica.raft.storage_mut().compact(target);
+        assert!(
+            index <= replica.durable_applied,
+            "log GC removed entry {index}, durable is {}",
+            replica.durable_applied
+        );
+        let shard = replica.descriptor.shard;
+        self.log_ops.push(LogOp::Compact { shard, index, term });
+    }
+
+    /// Entries kept per shard, for tests and status.
+    #[must_use]
+    pub fn log_range(&self, shard: quorate_storage::ShardId) -> Option<(Index, Index)> {
+        let at = self.router.replica_of(shard)?;
+        Some((
+            self.replicas[at].raft.storage().base().0,
+            self.replicas[at].raft.last_index(),
+        ))
+    }
+}

@@ -1,0 +1,192 @@
+//! One shard's replica: the consensus core and what waits on it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_proto::Query;
+use quorate_raft::{
+    AppendDone, AppendWork, HardState, Index, Message, RawNode, ReadContext, ReplicaId, Role, Term,
+};
+use quorate_storage::StoreId;
+use quorate_storage::engine::BatchSeq;
+
+use crate::descriptor::{Applied, Descriptor};
+use crate::io::LogToken;
+use crate::lease::Lease;
+use crate::shard_log::ShardLog;
+use crate::{ClientRequest, RequestId};
+
+/// Who waits for an outcome.
+#[derive(Clone, Debug)]
+pub(crate) enum Waiter {
+    /// A client of this node.
+    Client(RequestId),
+    /// A peer that forwarded a request.
+    Peer { store: StoreId, id: u64 },
+    /// Nobody: the store's own write (expiry sweep).
+    Nobody,
+}
+
+/// A write that was proposed and is not yet applied.
+#[derive(Debug)]
+pub(crate) struct PendingWrite {
+    /// Taken when the deadline passes before the entry is applied.
+    pub(crate) waiter: Option<Waiter>,
+    pub(crate) deadline_us: u64,
+}
+
+/// A write of this turn, not yet handed to the core.
+#[derive(Debug)]
+pub(crate) struct NewWrite {
+    pub(crate) waiter: Waiter,
+    pub(crate) deadline_us: u64,
+    /// Kept to send the client elsewhere should the core refuse.
+    pub(crate) request: Option<ClientRequest>,
+}
+
+/// A read that waits for a quorum or for an index to be applied.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingRead {
+    pub(crate) waiter: Waiter,
+    pub(crate) deadline_us: u64,
+    pub(crate) query: Query,
+    /// Not before this is applied: the connection's earlier writes.
+    pub(crate) after: Index,
+    /// Kept to send the client elsewhere should leadership be lost.
+    pub(crate) request: Option<ClientRequest>,
+}
+
+/// Work that waits for a log write.
+#[derive(Debug)]
+pub(crate) struct InflightAppend {
+    pub(crate) token: LogToken,
+    pub(crate) responses: Vec<Message>,
+    pub(crate) done: Option<AppendDone>,
+}
+
+/// A snapshot whose batch is written and not yet durable (P5): the log is reset only then.
+#[derive(Debug)]
+pub(crate) struct Installing {
+    pub(crate) batch: BatchSeq,
+    pub(crate) work: AppendWork,
+}
+
+pub(crate) struct Replica {
+    pub(crate) raft: RawNode<ShardLog>,
+    pub(crate) descriptor: Descriptor,
+    pub(crate) applied: Applied,
+    pub(crate) lease: Lease,
+    /// Damaged log (P3): neither votes nor acknowledges.
+    pub(crate) quarantined: bool,
+
+    // Writes.
+    pub(crate) new_payloads: Vec<Bytes>,
+    pub(crate) new_writes: Vec<NewWrite>,
+    /// By position and term: a leader that lost its tail and leads again proposes at positions where older
+    /// writes of its own still wait to be decided.
+    pub(crate) pending_writes: BTreeMap<(Index, Term), PendingWrite>,
+    /// The highest stamp given to a proposal (T1).
+    pub(crate) proposed_stamp_ms: u64,
+    pub(crate) sweep_pending: bool,
+
+    // Reads.
+    /// To join the round that the next turn sends (R1).
+    pub(crate) reads_new: Vec<PendingRead>,
+    pub(crate) reads_round: BTreeMap<ReadContext, Vec<PendingRead>>,
+    /// By the index that must be applied first.
+    pub(crate) reads_applied: BTreeMap<Index, Vec<PendingRead>>,
+
+    // Persistence.
+    pub(crate) appends: VecDeque<InflightAppend>,
+    /// The newest hard state, and the one that the log holds or is being given.
+    pub(crate) hard_state: HardState,
+    pub(crate) logged_hard_state: HardState,
+    pub(crate) installing: Option<Installing>,
+    /// The applied index that the engine has made durable: what log GC may remove.
+    pub(crate) durable_applied: Index,
+    /// Candidate for `durable_applied` once this batch is durable.
+    pub(crate) durable_mark: Option<(BatchSeq, Index)>,
+    pub(crate) bytes_since_durable: u64,
+
+    /// For noticing changes.
+    pub(crate) seen_leader: Option<ReplicaId>,
+    pub(crate) seen_role: Role,
+    pub(crate) dirty: bool,
+}
+
+impl Replica {
+    pub(crate) fn new(
+        raft: RawNode<ShardLog>,
+        descriptor: Descriptor,
+        applied: Applied,
+        hard_state: HardState,
+        quarantined: bool,
+    ) -> Self {
+        Self {
+            durable_applied: applied.index,
+            raft,
+            descriptor,
+            applied,
+            lease: Lease::default(),
+            quarantined,
+            new_payloads: Vec::new(),
+            new_writes: Vec::new(),
+            pending_writes: BTreeMap::new(),
+            proposed_stamp_ms: applied.stamp_ms,
+            sweep_pending: false,
+            reads_new: Vec::new(),
+            reads_round: BTreeMap::new(),
+            reads_applied: BTreeMap::new(),
+            appends: VecDeque::new(),
+            hard_state,
+            logged_hard_state: hard_state,
+            installing: None,
+            durable_mark: None,
+            bytes_since_durable: 0,
+            seen_leader: None,
+            seen_role: Role::Follower,
+            dirty: false,
+        }
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.raft.role() == Role::Leader
+    }
+
+    /// Whether it may take requests as the leader.
+    pub(crate) fn serves(&self) -> bool {
+        self.is_leader() && !self.quarantined
+    }
+
+    /// Whether reads wait here, which only a leader can answer.
+    pub(crate) fn has_reads(&self) -> bool {
+        !(self.reads_new.is_empty() && self.reads_round.is_empty() && self.reads_applied.is_empty())
+    }
+
+    pub(crate) fn leader_store(&self) -> Option<StoreId> {
+        self.raft
+            .leader()
+            .and_then(|leader| self.descriptor.store_of(leader))
+    }
+
+    /// The position that the last write taken so far has or will have.
+    pub(crate) fn last_taken(&self) -> Index {
+        Index(self.raft.last_index().0 + self.new_payloads.len() as u64)
+    }
+
+    /// The log never runs ahead of what is checked here; called after every turn.
+    pub(crate) fn validate(&self) {
+        let log = self.raft.storage();
+        assert!(
+            log.base().0 <= self.durable_applied
+                && self.applied.index <= self.raft.commit()
+                && self.raft.commit() <= self.raft.last_index(),
+            "shard {}: base {} <= applied {} <= commit {} <= last {} does not hold",
+            self.descriptor.shard,
+            log.base().0,
+            self.applied.index,
+            self.raft.commit(),
+            self.raft.last_index()
+        );
+    }
+}

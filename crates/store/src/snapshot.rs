@@ -1,0 +1,454 @@
+//! Snapshots: a consistent view, sent in checksummed chunks to a follower whose log position is gone, staged
+//! in a space of its own and installed by one batch (P5).
+//!
+//! Sender: the core asks for a snapshot message; a view is taken at that moment and chunks follow, a few in
+//! flight. Receiver: chunks are loaded into a fresh space that nothing refers to; after the last one the
+//! message is stepped into the core. If it accepts, one batch switches the shard to the new space, is made
+//! durable, the log is reset, and only then is the snapshot acknowledged.
+
+use bytes::Bytes;
+use quorate_proto::{
+    Outcome, PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, UnknownReason, decode_pairs,
+    encode_pair,
+};
+use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, Term};
+use quorate_storage::engine::{Engine, WriteBatch};
+use quorate_storage::log::{LogBatch, LogOp};
+use quorate_storage::{ShardId, StoreId};
+
+use crate::io::{LogToken, Times};
+use crate::kv::{self, Space};
+use crate::replica::Installing;
+use crate::store::{Store, StoreError};
+
+/// Chunks sent and not yet acknowledged.
+const WINDOW: usize = 4;
+/// Ticks without an acknowledgement after which the sender gives up and the core starts over.
+const STALL_TICKS: u64 = 200;
+
+/// A snapshot on its way to a follower.
+pub(crate) struct Sending<V> {
+    id: u64,
+    to: StoreId,
+    from: ReplicaId,
+    view: V,
+    space: Space,
+    header: SnapshotHeader,
+    /// The last key sent, relative to the space.
+    after: Option<Bytes>,
+    next_seq: u32,
+    acknowledged: u32,
+    read_all: bool,
+    last_ack_tick: u64,
+}
+
+/// A snapshot being staged.
+pub(crate) struct Receiving {
+    id: u64,
+    from: ReplicaId,
+    from_store: StoreId,
+    space: Space,
+    header: SnapshotHeader,
+    next_seq: u32,
+    complete: bool,
+}
+
+impl<E: Engine> Store<E> {
+    /// The core wants a snapshot sent to `peer`.
+    pub(crate) fn send_snapshot(
+        &mut self,
+        at: usize,
+        peer: ReplicaId,
+        to: StoreId,
+        term: Term,
+    ) -> Result<(), StoreError> {
+        let replica = &self.replicas[at];
+        let shard = replica.descriptor.shard;
+        if self.sending.contains_key(&(shard, peer)) {
+            return Ok(());
+        }
+        self.last_snapshot = self.last_snapshot.wrapping_add(1);
+        let header = SnapshotHeader {
+            meta: replica.raft.storage().applied().clone(),
+            term,
+            epoch: replica.descriptor.epoch,
+            start_slot: replica.descriptor.start_slot,
+            end_slot: replica.descriptor.end_slot,
+            stamp_ms: replica.applied.stamp_ms,
+        };
+        let sending = Sending {
+            id: self.last_snapshot,
+            to,
+            from: replica.descriptor.replica,
+            view: self.engine.snapshot(),
+            space: replica.descriptor.space,
+            header,
+            after: None,
+            next_seq: 0,
+            acknowledged: 0,
+            read_all: false,
+            last_ack_tick: self.ticks,
+        };
+        self.sending.insert((shard, peer), sending);
+        self.pump(shard, peer)
+    }
+
+    /// Sends chunks as far as the window allows.
+    fn pump(&mut self, shard: ShardId, peer: ReplicaId) -> Result<(), StoreError> {
+        let Some(sending) = self.sending.get_mut(&(shard, peer)) else {
+            return Ok(());
+        };
+        while !sending.read_all && ((sending.next_seq - sending.acknowledged) as usize) < WINDOW {
+            let (pairs, more) = kv::export(
+                &sending.view,
+                sending.space,
+                sending.after.as_deref(),
+                self.options.snapshot_chunk_bytes,
+            )?;
+            let mut encoded = Vec::new();
+            for (key, value) in &pairs {
+                encode_pair(&mut encoded, key, value);
+            }
+            if let Some((key, _)) = pairs.last() {
+                sending.after = Some(key.clone());
+            }
+            sending.read_all = !more;
+            let chunk = SnapshotChunk {
+                shard,
+                from: sending.from,
+                to: peer,
+                id: sending.id,
+                seq: sending.next_seq,
+                header: sending.header.clone(),
+                crc: crc32c::crc32c(&encoded),
+                pairs: encoded.into(),
+                last: !more,
+            };
+            sending.next_seq += 1;
+            self.out
+                .sends
+                .push((sending.to, PeerMessage::SnapshotChunk(chunk)));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn snapshot_ack(&mut self, from: StoreId, ack: SnapshotAck) -> Result<(), StoreError> {
+        let key = (ack.shard, ack.from);
+        let Some(sending) = self
+            .sending
+            .get_mut(&key)
+            .filter(|s| s.id == ack.id && s.to == from)
+        else {
+            return Ok(());
+        };
+        match ack.next {
+            Some(next) if !ack.done => {
+                sending.acknowledged = sending.acknowledged.max(next.min(sending.next_seq));
+                sending.last_ack_tick = self.ticks;
+                self.pump(ack.shard, ack.from)
+            }
+            _ => {
+                self.end_sending(key, ack.done);
+                Ok(())
+            }
+        }
+    }
+
+    fn end_sending(&mut self, key: (ShardId, ReplicaId), ok: bool) {
+        if self.sending.remove(&key).is_some() && ok {
+            self.counters.snapshots_sent += 1;
+        }
+        if let Some(at) = self.router.replica_of(key.0) {
+            self.replicas[at].raft.report_snapshot(key.1, ok);
+            self.mark(at);
+        }
+    }
+
+    /// The connection to a store broke: its chunks may be lost.
+    pub(crate) fn abort_snapshots(&mut self, store: StoreId) {
+        let lost: Vec<_> = self
+            .sending
+            .iter()
+            .filter(|(_, s)| s.to == store)
+            .map(|(key, _)| *key)
+            .collect();
+        for key in lost {
+            self.end_sending(key, false);
+        }
+        let lost: Vec<_> = self
+            .receiving
+            .iter()
+            .filter(|(_, r)| r.from_store == store && !r.complete)
+            .map(|(shard, _)| *shard)
+            .collect();
+        for shard in lost {
+            self.discard(shard);
+        }
+    }
+
+    fn discard(&mut self, shard: ShardId) {
+        if let Some(receiving) = self.receiving.remove(&shard) {
+            self.garbage
+                .push_back((receiving.space, self.engine.last_batch()));
+        }
+    }
+
+    pub(crate) fn snapshots_tick(&mut self, _times: Times) -> Result<(), StoreError> {
+        let ticks = self.ticks;
+        let over: Vec<_> = self
+            .sending
+            .iter()
+            .filter_map(|((shard, peer), sending)| {
+                let leader = self
+                    .router
+                    .replica_of(*shard)
+                    .map(|at| &self.replicas[at])
+                    .filter(|r| r.is_leader());
+                let progress = leader.and_then(|leader| leader.raft.progress(*peer));
+                let installed =
+                    progress.is_some_and(|progress| progress.matched >= sending.header.meta.index);
+                let given_up = leader.is_none() || ticks >= sending.last_ack_tick + STALL_TICKS;
+                (installed || given_up).then_some(((*shard, *peer), installed))
+            })
+            .collect();
+        for (key, installed) in over {
+            self.end_sending(key, installed);
+        }
+        // Complete, stepped, and not taken by the core: it was too old.
+        let refused: Vec<_> = self
+            .receiving
+            .iter()
+            .filter(|(shard, r)| {
+                r.complete
+                    && self.router.replica_of(**shard).is_none_or(|at| {
+                        let replica = &self.replicas[at];
+                        replica.installing.is_none() && !replica.raft.has_ready()
+                    })
+            })
+            .map(|(shard, _)| *shard)
+            .collect();
+        for shard in refused {
+            self.discard(shard);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn snapshot_chunk(
+        &mut self,
+        times: Times,
+        from: StoreId,
+        chunk: SnapshotChunk,
+    ) -> Result<(), StoreError> {
+        let Some(at) = self.router.replica_of(chunk.shard) else {
+            return Ok(());
+        };
+        let replica = &self.replicas[at];
+        if chunk.to != replica.descriptor.replica
+            || replica.descriptor.store_of(chunk.from) != Some(from)
+            || replica.quarantined
+        {
+            return Ok(());
+        }
+        let shard = chunk.shard;
+        let header = &chunk.header;
+        let ranges_fit = header.start_slot == replica.descriptor.start_slot
+            && header.end_slot == replica.descriptor.end_slot;
+        let stale = header.meta.index <= replica.raft.commit() || header.term < replica.raft.term();
+        if !ranges_fit || stale || replica.installing.is_some() {
+            if stale && chunk.seq == 0 {
+                // The core tells the leader where this replica stands.
+                self.step_snapshot(times, at, &chunk)?;
+            }
+            self.acknowledge(from, &chunk, None, false);
+            return Ok(());
+        }
+        if chunk.seq == 0
+            && self
+                .receiving
+                .get(&shard)
+                .is_none_or(|r| r.id != chunk.id || r.from != chunk.from)
+        {
+            self.discard(shard);
+            let space = self.new_space();
+            let receiving = Receiving {
+                id: chunk.id,
+                from: chunk.from,
+                from_store: from,
+                space,
+                header: chunk.header.clone(),
+                next_seq: 0,
+                complete: false,
+            };
+            self.receiving.insert(shard, receiving);
+        }
+        let Some(receiving) = self
+            .receiving
+            .get_mut(&shard)
+            .filter(|r| r.id == chunk.id && r.from == chunk.from && r.header == chunk.header)
+        else {
+            self.acknowledge(from, &chunk, None, false);
+            return Ok(());
+        };
+        if chunk.seq != receiving.next_seq || receiving.complete {
+            let next = receiving.next_seq;
+            self.acknowledge(from, &chunk, Some(next), false);
+            return Ok(());
+        }
+        let mut pairs = Vec::new();
+        let mut sound = crc32c::crc32c(&chunk.pairs) == chunk.crc;
+        if sound {
+            for pair in decode_pairs(chunk.pairs.clone()) {
+                match pair
+                    .ok()
+                    .and_then(|(key, value)| Some((kv::import_key(receiving.space, &key)?, value)))
+                {
+                    Some((key, value)) => pairs.push((key.into(), value)),
+                    None => sound = false,
+                }
+            }
+        }
+        if !sound {
+            self.discard(shard);
+            self.acknowledge(from, &chunk, None, false);
+            return Ok(());
+        }
+        receiving.next_seq += 1;
+        receiving.complete = chunk.last;
+        let next = receiving.next_seq;
+        self.engine.bulk_load(pairs)?;
+        if chunk.last {
+            self.step_snapshot(times, at, &chunk)?;
+        }
+        self.acknowledge(from, &chunk, Some(next), false);
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, to: StoreId, chunk: &SnapshotChunk, next: Option<u32>, done: bool) {
+        let ack = SnapshotAck {
+            shard: chunk.shard,
+            from: chunk.to,
+            to: chunk.from,
+            id: chunk.id,
+            next,
+            done,
+        };
+        self.out.sends.push((to, PeerMessage::SnapshotAck(ack)));
+    }
+
+    fn step_snapshot(&mut self, times: Times, at: usize, chunk: &SnapshotChunk) -> Result<(), StoreError> {
+        let replica = &mut self.replicas[at];
+        let shard = replica.descriptor.shard;
+        let snapshot = Snapshot {
+            meta: chunk.header.meta.clone(),
+            data: Bytes::new(),
+        };
+        let message = Message {
+            from: chunk.from,
+            to: chunk.to,
+            term: chunk.header.term,
+            body: MessageBody::Snapshot(Box::new(snapshot)),
+        };
+        replica.raft.step(message).map_err(StoreError::raft(shard))?;
+        if replica.raft.term() == chunk.header.term && replica.raft.leader() == Some(chunk.from) {
+            // Hearing the leader, but not at a send time that it could count a lease from.
+            replica.lease.hear(chunk.header.term, 0, times.mono_us);
+        }
+        self.mark(at);
+        Ok(())
+    }
+
+    /// The core took a snapshot: switches to the staged space (P5). The log follows when this is durable.
+    pub(crate) fn install(&mut self, at: usize, work: AppendWork) -> Result<(), StoreError> {
+        let shard = self.replicas[at].descriptor.shard;
+        let Some(snapshot) = &work.snapshot else {
+            return Ok(());
+        };
+        let staged = self
+            .receiving
+            .remove(&shard)
+            .filter(|r| r.complete && r.header.meta == snapshot.meta);
+        let Some(staged) = staged else {
+            unreachable!("shard {shard}: the core only sees snapshots whose data is staged")
+        };
+        let replica = &mut self.replicas[at];
+        let old = std::mem::replace(&mut replica.descriptor.space, staged.space);
+        replica.descriptor.conf_state = snapshot.meta.conf_state.clone();
+        replica.descriptor.epoch = staged.header.epoch;
+        assert!(
+            replica.applied.index < snapshot.meta.index,
+            "shard {shard}: snapshot at {} would undo what is applied up to {}",
+            snapshot.meta.index,
+            replica.applied.index
+        );
+        replica.applied.index = snapshot.meta.index;
+        replica.applied.term = snapshot.meta.term;
+        replica.applied.stamp_ms = replica.applied.stamp_ms.max(staged.header.stamp_ms);
+        let records = [replica.descriptor.record(), replica.applied.record(shard)];
+        let changes = records
+            .into_iter()
+            .map(|(key, value)| (key, Some(value)))
+            .collect();
+        let index = snapshot.meta.index;
+        let mut skipped = Vec::new();
+        while let Some(first) = replica
+            .pending_writes
+            .first_entry()
+            .filter(|first| first.key().0 <= index)
+        {
+            skipped.extend(first.remove().waiter);
+        }
+        let batch = self.engine.write(WriteBatch { changes })?;
+        self.replicas[at].installing = Some(Installing { batch, work });
+        self.garbage.push_back((old, batch));
+        for waiter in skipped {
+            self.answer(waiter, Outcome::Unknown(UnknownReason::Snapshot));
+        }
+        self.want_durable();
+        Ok(())
+    }
+
+    /// Installed snapshots that have become durable: the log may be reset.
+    pub(crate) fn finish_installs(&mut self) -> Result<(), StoreError> {
+        let mut waiting = false;
+        for at in 0..self.replicas.len() {
+            match &self.replicas[at].installing {
+                Some(installing) if installing.batch <= self.durable_batch => self.mark(at),
+                Some(_) => waiting = true,
+                None => {}
+            }
+        }
+        if waiting {
+            self.want_durable();
+        }
+        Ok(())
+    }
+
+    /// Puts the log reset of a durable snapshot into the turn's write (P5).
+    pub(crate) fn reset_log(
+        &mut self,
+        at: usize,
+        batch: &mut LogBatch,
+        token: LogToken,
+    ) -> Result<(), StoreError> {
+        let durable = self.durable_batch;
+        let Some(installing) = self.replicas[at].installing.take_if(|i| i.batch <= durable) else {
+            return Ok(());
+        };
+        let mut work = installing.work;
+        let Some(snapshot) = work.snapshot.take() else {
+            return Ok(());
+        };
+        let replica = &mut self.replicas[at];
+        let (index, term) = (snapshot.meta.index, snapshot.meta.term);
+        replica.raft.storage_mut().reset(&snapshot.meta);
+        replica.durable_applied = replica.durable_applied.max(index);
+        self.counters.snapshots_installed += 1;
+        batch.ops.push(LogOp::Reset {
+            shard: replica.descriptor.shard,
+            index,
+            term,
+        });
+        work.must_sync = true;
+        self.append(at, work, batch, token)
+    }
+}

@@ -1,0 +1,70 @@
+//! Spaces that nothing refers to: left by a flush, a replaced snapshot or one that never finished.
+//!
+//! They are removed in slices, and only once the batch that stopped referring to them is durable: removal is
+//! not ordered with batches, so it must not overtake one that a crash could undo.
+
+use quorate_storage::engine::{Engine, EngineError, View};
+
+use crate::descriptor::Descriptor;
+use crate::kv::{self, Space};
+use crate::store::{Store, StoreError};
+
+/// Keys removed per tick.
+const SLICE: usize = 4096;
+
+/// Spaces that hold keys and belong to no shard, found without reading the keys of those that do.
+pub(crate) fn unreferenced(view: &impl View, descriptors: &[Descriptor]) -> Result<Vec<Space>, EngineError> {
+    let mut found = Vec::new();
+    for range in [kv::data_range, kv::expiry_range] {
+        let mut from = Space(0);
+        loop {
+            let (start, _) = range(from);
+            let (_, end) = range(Space(u32::MAX));
+            let Some(pair) = view.scan(&start, &end).next() else {
+                break;
+            };
+            let (key, _) = pair?;
+            let Some(space) = space_of(&key) else { break };
+            if descriptors.iter().all(|descriptor| descriptor.space != space) && !found.contains(&space) {
+                found.push(space);
+            }
+            if space.0 == u32::MAX {
+                break;
+            }
+            from = Space(space.0 + 1);
+        }
+    }
+    Ok(found)
+}
+
+/// The space of a full key: four bytes behind the kind (see `kv`).
+fn space_of(key: &[u8]) -> Option<Space> {
+    Some(Space(u32::from_be_bytes(key.get(1..5)?.try_into().ok()?)))
+}
+
+impl<E: Engine> Store<E> {
+    /// A fresh space, never used before in this engine.
+    pub(crate) fn new_space(&mut self) -> Space {
+        let space = Space(self.next_space);
+        self.next_space += 1;
+        space
+    }
+
+    pub(crate) fn drop_garbage(&mut self) -> Result<(), StoreError> {
+        let Some((space, since)) = self.garbage.front().copied() else {
+            return Ok(());
+        };
+        if since > self.durable_batch {
+            self.want_durable();
+            return Ok(());
+        }
+        for range in [kv::data_range, kv::expiry_range] {
+            let (start, end) = range(space);
+            if self.engine.drop_range(&start, &end, SLICE)? {
+                return Ok(()); // the rest at a later tick
+            }
+        }
+        self.garbage.pop_front();
+        Ok(())
+    }
+}

@@ -1,0 +1,146 @@
+//! What a node tells about its shards: routes for clients, rows for operators, digests for comparison.
+
+use quorate_raft::{Entry, Index, Role, Term};
+use quorate_storage::engine::Engine;
+use quorate_storage::{ShardId, StoreId};
+
+use crate::ShardRoute;
+use crate::descriptor::{Applied, Descriptor};
+use crate::io::Times;
+use crate::kv;
+use crate::store::{Store, StoreError};
+
+/// One replica, for operators.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ReplicaStatus {
+    /// The shard.
+    pub shard: ShardId,
+    /// This store's replica.
+    pub replica: quorate_raft::ReplicaId,
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: Term,
+    /// The store that leads, if known.
+    pub leader: Option<StoreId>,
+    /// The commit index.
+    pub commit: Index,
+    /// The applied index.
+    pub applied: Index,
+    /// The last index of the log.
+    pub last: Index,
+    /// The position before the first entry kept.
+    pub log_base: Index,
+    /// Bytes of entries kept.
+    pub log_bytes: u64,
+    /// Whether reads are served by lease now.
+    pub lease: bool,
+    /// Whether a damaged log keeps it from taking part (P3).
+    pub quarantined: bool,
+    /// Whether a snapshot is installed in the engine and the log not yet reset to it (P5).
+    pub installing: bool,
+}
+
+impl<E: Engine> Store<E> {
+    /// Where each run of slots is served, in slot order.
+    #[must_use]
+    pub fn routes(&self) -> Vec<ShardRoute> {
+        let mut routes: Vec<ShardRoute> = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.descriptor.start_slot < replica.descriptor.end_slot)
+            .map(|replica| {
+                let mut stores: Vec<StoreId> = replica
+                    .descriptor
+                    .members
+                    .iter()
+                    .map(|(_, store)| *store)
+                    .collect();
+                stores.sort_unstable();
+                ShardRoute {
+                    shard: replica.descriptor.shard,
+                    start_slot: replica.descriptor.start_slot,
+                    end_slot: replica.descriptor.end_slot,
+                    leader: replica.leader_store(),
+                    stores,
+                }
+            })
+            .collect();
+        routes.sort_unstable_by_key(|route| route.start_slot);
+        routes
+    }
+
+    /// Every replica of this store, shard 0 included.
+    #[must_use]
+    pub fn status(&self, times: Times) -> Vec<ReplicaStatus> {
+        self.replicas
+            .iter()
+            .map(|replica| {
+                let log = replica.raft.storage();
+                let term = replica.raft.term();
+                ReplicaStatus {
+                    shard: replica.descriptor.shard,
+                    replica: replica.descriptor.replica,
+                    role: replica.raft.role(),
+                    term,
+                    leader: replica.leader_store(),
+                    commit: replica.raft.commit(),
+                    applied: replica.applied.index,
+                    last: replica.raft.last_index(),
+                    log_base: log.base().0,
+                    log_bytes: log.bytes(),
+                    lease: self.options.leases
+                        && replica.is_leader()
+                        && replica.applied.term == term
+                        && replica.lease.holds(term, self.options.lease_us(), times.mono_us),
+                    quarantined: replica.quarantined,
+                    installing: replica.installing.is_some(),
+                }
+            })
+            .collect()
+    }
+
+    /// The applied position of a shard and a digest of its content; equal positions have equal digests.
+    /// Reads the whole shard.
+    pub fn digest(&self, shard: ShardId) -> Result<Option<(Applied, u64)>, StoreError> {
+        let Some(at) = self.router.replica_of(shard) else {
+            return Ok(None);
+        };
+        let replica = &self.replicas[at];
+        Ok(Some((
+            replica.applied,
+            kv::digest(&self.engine, replica.descriptor.space)?,
+        )))
+    }
+
+    /// The shard as this store knows it.
+    #[must_use]
+    pub fn descriptor(&self, shard: ShardId) -> Option<&Descriptor> {
+        self.router
+            .replica_of(shard)
+            .map(|at| &self.replicas[at].descriptor)
+    }
+
+    /// The durable-or-pending entries that a replica keeps, for the simulator's safety checks.
+    pub fn log_entries(&self, shard: ShardId) -> impl Iterator<Item = &Entry> {
+        self.router
+            .replica_of(shard)
+            .into_iter()
+            .flat_map(|at| self.replicas[at].raft.storage().iter())
+    }
+
+    /// Committed entries that the next [`Store::apply`] will apply, for the simulator's safety checks.
+    pub fn entries_to_apply(&self) -> impl Iterator<Item = (ShardId, &Entry)> {
+        self.to_apply.iter().flat_map(|(at, entries)| {
+            let shard = self.replicas[*at].descriptor.shard;
+            entries.iter().map(move |entry| (shard, entry))
+        })
+    }
+
+    /// Checks the order of every replica's positions; panics with the values if it does not hold.
+    pub fn validate(&self) {
+        for replica in &self.replicas {
+            replica.validate();
+        }
+    }
+}

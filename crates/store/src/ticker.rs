@@ -1,0 +1,181 @@
+//! What happens as time passes: the cores' ticks, deadlines, expiry, spreading leaders, housekeeping.
+
+use quorate_proto::Op;
+use quorate_raft::{ProgressState, Role};
+use quorate_storage::engine::Engine;
+
+use crate::io::Times;
+use crate::kv;
+use crate::replica::{NewWrite, Waiter};
+use crate::store::{Store, StoreError};
+
+/// Keys removed by one sweep (T3).
+const SWEEP_MAX: usize = 256;
+/// Ticks between sweeps, between looks at the log, and between moves of leadership.
+const SWEEP_TICKS: u64 = 5;
+const GC_TICKS: u64 = 4;
+const SPREAD_TICKS: u64 = 10;
+/// A preferred store must have been reachable this long before it is handed leadership.
+const SETTLED_US: u64 = 2_000_000;
+/// A preferred store may lag by this many entries when it is handed leadership.
+const TRANSFER_LAG: u64 = 256;
+
+impl<E: Engine> Store<E> {
+    pub(crate) fn tick(&mut self, times: Times) -> Result<(), StoreError> {
+        self.ticks += 1;
+        for at in 0..self.replicas.len() {
+            let shard = self.replicas[at].descriptor.shard;
+            if !self.replicas[at].quarantined {
+                self.replicas[at].raft.tick().map_err(StoreError::raft(shard))?;
+                self.campaign_early(times, at)?;
+            }
+            self.leader_tick(times, at);
+            if (self.ticks + at as u64).is_multiple_of(SWEEP_TICKS) {
+                self.sweep(times, at)?;
+            }
+            if (self.ticks + at as u64).is_multiple_of(GC_TICKS) {
+                self.collect_log(at);
+            }
+            self.mark(at);
+        }
+        self.bound_replay();
+        self.gateway_tick(times)?;
+        self.snapshots_tick(times)?;
+        self.drop_garbage()?;
+        if self.shutting_down {
+            self.hand_over()?;
+        } else if self.options.spread_leaders && self.ticks.is_multiple_of(SPREAD_TICKS) {
+            self.spread(times)?;
+        }
+        Ok(())
+    }
+
+    /// Who leads a shard when everything is up: shards are dealt round the stores.
+    fn preferred(&self, at: usize) -> quorate_storage::StoreId {
+        let descriptor = &self.replicas[at].descriptor;
+        descriptor.members[(descriptor.shard.0 % descriptor.members.len() as u64) as usize].1
+    }
+
+    /// Campaigns at the end of the election timeout, without the randomized rest, where waiting brings nothing:
+    /// the connection to the leader's store is gone, or nobody has led since the start and this store is the
+    /// preferred one. Peers still refuse until their own timeout has passed (L2), and the others wait by rank,
+    /// so that they do not split the vote.
+    fn campaign_early(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
+        let replica = &self.replicas[at];
+        if replica.raft.role() != Role::Follower {
+            return Ok(());
+        }
+        let descriptor = &replica.descriptor;
+        let since = replica
+            .lease
+            .heard_at_us()
+            .unwrap_or(self.started_us)
+            .max(self.started_us);
+        let leader_lost = replica
+            .leader_store()
+            .is_some_and(|store| !self.peers.is_up(store));
+        let first = replica.lease.heard_at_us().is_none() && self.preferred(at) == self.identity.store;
+        if !leader_lost && !first {
+            return Ok(());
+        }
+        let rank = descriptor
+            .members
+            .iter()
+            .filter(|(_, on)| self.peers.is_up(*on) && *on < self.identity.store)
+            .count();
+        let rank = if first {
+            0
+        } else {
+            (rank as u64 + descriptor.shard.0) % descriptor.members.len() as u64
+        };
+        let wait = self.options.election_timeout_us() + self.options.tick_us * (1 + 2 * rank);
+        let due = since.saturating_add(wait);
+        // Once: in the tick in which it becomes due.
+        if times.mono_us >= due && times.mono_us < due + self.options.tick_us {
+            let shard = descriptor.shard;
+            self.replicas[at]
+                .raft
+                .campaign()
+                .map_err(StoreError::raft(shard))?;
+        }
+        Ok(())
+    }
+
+    /// T3: the leader removes expired keys through the log, in bounded batches.
+    fn sweep(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
+        let replica = &self.replicas[at];
+        if !replica.serves() || replica.sweep_pending || replica.raft.transferring_to().is_some() {
+            return Ok(());
+        }
+        let until = times.wall_ms.max(replica.applied.stamp_ms);
+        let due = kv::due(&self.engine, replica.descriptor.space, until, SWEEP_MAX)?;
+        if !due.is_empty() {
+            self.replicas[at].sweep_pending = true;
+            let write = NewWrite {
+                waiter: Waiter::Nobody,
+                deadline_us: u64::MAX,
+                request: None,
+            };
+            self.take_write(times, at, Op::Sweep { due }, None, write);
+        }
+        Ok(())
+    }
+
+    /// Hands shards that others should lead to them, one at a time.
+    fn spread(&mut self, times: Times) -> Result<(), StoreError> {
+        if self
+            .replicas
+            .iter()
+            .any(|replica| replica.raft.transferring_to().is_some())
+        {
+            return Ok(());
+        }
+        for at in 0..self.replicas.len() {
+            let preferred = self.preferred(at);
+            if preferred != self.identity.store
+                && self.peers.up_for_us(preferred, times.mono_us) >= SETTLED_US
+            {
+                let Some(target) = self.replicas[at].descriptor.replica_on(preferred) else {
+                    continue;
+                };
+                if self.transfer(at, target)? {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A stopping node leaves nothing behind that it leads.
+    fn hand_over(&mut self) -> Result<(), StoreError> {
+        for at in 0..self.replicas.len() {
+            let members = self.replicas[at].descriptor.members.clone();
+            for (target, store) in members {
+                if store != self.identity.store && self.peers.is_up(store) && self.transfer(at, target)? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn transfer(&mut self, at: usize, target: quorate_raft::ReplicaId) -> Result<bool, StoreError> {
+        let replica = &mut self.replicas[at];
+        if !replica.is_leader() || replica.raft.transferring_to().is_some() {
+            return Ok(false);
+        }
+        let last = replica.raft.last_index().0;
+        let ready = replica.raft.progress(target).is_some_and(|progress| {
+            progress.state == ProgressState::Replicate && progress.matched.0 + TRANSFER_LAG >= last
+        });
+        if ready {
+            let shard = replica.descriptor.shard;
+            replica
+                .raft
+                .transfer_leader(target)
+                .map_err(StoreError::raft(shard))?;
+            self.mark(at);
+        }
+        Ok(ready)
+    }
+}
