@@ -1,0 +1,70 @@
+//! From a part's outcome to the reply.
+
+use quorate_proto::Answer;
+
+use crate::resp::Writer;
+
+/// How the answer to a request becomes a command's reply.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Shape {
+    /// As it is: OK, null, a number, a string or an error.
+    Plain,
+    /// 1 if it was done, 0 if its condition failed (SETNX).
+    Flag,
+    /// The key's type: it is a string or not there (TYPE).
+    Type,
+    /// A deadline as it is, in milliseconds (PEXPIRETIME).
+    DeadlineMs,
+    /// A deadline in seconds (EXPIRETIME).
+    DeadlineS,
+    /// What is left until the deadline, in milliseconds (PTTL).
+    RemainingMs,
+    /// What is left until the deadline, in seconds (TTL).
+    RemainingS,
+    /// A string; none is an empty one (GETRANGE).
+    BulkOrEmpty,
+}
+
+impl Shape {
+    /// Turns what depends on the moment into a number that does not, so that a reply may wait for its turn.
+    pub(super) fn settle(self, answer: Answer, wall_ms: u64) -> Answer {
+        let Answer::Int(deadline_ms) = answer else {
+            return answer;
+        };
+        // Without a key or a deadline the answer is negative and stays.
+        if deadline_ms < 0 {
+            return answer;
+        }
+        let remaining_ms = deadline_ms.saturating_sub_unsigned(wall_ms).max(0);
+        Answer::Int(match self {
+            Shape::DeadlineS => rounded_s(deadline_ms),
+            Shape::RemainingMs => remaining_ms,
+            Shape::RemainingS => rounded_s(remaining_ms),
+            Shape::Plain | Shape::Flag | Shape::Type | Shape::DeadlineMs | Shape::BulkOrEmpty => deadline_ms,
+        })
+    }
+
+    /// Writes a settled answer.
+    pub(super) fn write(self, answer: &Answer, writer: &mut Writer<'_>) {
+        match (self, answer) {
+            (_, Answer::Error(error)) => writer.error(error.to_string().as_bytes()),
+            (Shape::Flag, Answer::Ok) => writer.int(1),
+            (Shape::Flag, Answer::Nil) => writer.int(0),
+            (Shape::Type, Answer::Int(exists)) => writer.simple(if *exists == 0 { "none" } else { "string" }),
+            (Shape::BulkOrEmpty, Answer::Nil) => writer.bulk(b""),
+            (_, Answer::Ok) => writer.ok(),
+            (_, Answer::Nil) => writer.null(),
+            (_, Answer::Int(number)) => writer.int(*number),
+            (_, Answer::Bulk(bytes)) => writer.bulk(bytes),
+            (_, Answer::Page { .. }) => {
+                debug_assert!(false, "pages belong to walks");
+                writer.error(b"ERR internal error: unexpected page");
+            }
+        }
+    }
+}
+
+/// Seconds as Redis rounds them. Near the end of time the sum would overflow; Redis's does.
+fn rounded_s(ms: i64) -> i64 {
+    ms.saturating_add(500) / 1000
+}

@@ -1,0 +1,560 @@
+//! What a node is told at its start.
+//!
+//! Flags come before environment variables (`QUORATE_*`), these before one TOML file, that before the defaults.
+//! The first two are merged by clap into one [`ConfigLayer`], the file is read into another, and
+//! [`ServerConfig::resolve`] lays them over each other, fills in the defaults and checks what is left. Nothing
+//! is opened or bound here. `docs/configuration.md` is the table for operators; a test keeps it complete.
+
+use std::hash::Hasher as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use quorate_storage::{ClusterId, StoreId};
+use serde::Deserialize;
+use siphasher::sip128::{Hasher128 as _, SipHasher24};
+
+mod layer;
+mod values;
+
+pub use layer::ConfigLayer;
+pub use values::{ByteSize, HostPort, Member, Members};
+
+/// How Redis clients are served.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMode {
+    /// Any node serves the whole key space and forwards when it must.
+    #[default]
+    Proxy,
+    /// A node answers MOVED for what it does not lead, as in Redis Cluster.
+    Cluster,
+}
+
+/// Who syncs the Raft log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogSync {
+    /// The reactor while syncs are quick, the log thread when they are slow.
+    #[default]
+    Auto,
+    /// Always the reactor.
+    Inline,
+    /// Always the log thread.
+    Thread,
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The first membership, agreed among its members by flags.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Bootstrap {
+    /// Sorted by id; distinct.
+    pub members: Vec<Member>,
+    /// Distinguishes clusters; not a secret.
+    pub token: String,
+    /// Shards of the new cluster; part of the cluster's id.
+    pub shards: u32,
+}
+
+impl Bootstrap {
+    /// The cluster's id, the same on every member that was told the same.
+    ///
+    /// The token, the store ids and the number of shards count, the addresses do not: the members must agree on
+    /// who they are and on how the key space is cut, but may know each other by different names, and a cluster
+    /// that moves to other ports stays the same cluster.
+    pub fn cluster_id(&self) -> ClusterId {
+        // Keys and layout are part of the meaning of existing data directories: never change them.
+        let mut hasher = SipHasher24::new_with_keys(0x7175_6f72_6174_6521, 0x636c_7573_7465_7249);
+        hasher.write(&(self.token.len() as u64).to_le_bytes());
+        hasher.write(self.token.as_bytes());
+        hasher.write(&u64::from(self.shards).to_le_bytes());
+        for member in &self.members {
+            hasher.write(&member.store.to_le_bytes());
+        }
+        ClusterId(hasher.finish128().as_u128())
+    }
+}
+
+/// Everything that a node needs to know before it opens its data directory. Checked: every value is in its range.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ServerConfig {
+    /// Data directory.
+    pub data: PathBuf,
+    /// This store's id; `None`: the data directory says. Always present with `bootstrap`, and then a member.
+    pub store_id: Option<StoreId>,
+    /// How to form the cluster if the data directory is empty; `None`: it must not be empty.
+    pub bootstrap: Option<Bootstrap>,
+    /// Where to listen for clients.
+    pub listen: SocketAddr,
+    /// Where to listen for other nodes.
+    pub peer: SocketAddr,
+    /// Where to serve HTTP.
+    pub http: SocketAddr,
+    /// What clients are told (MOVED, CLUSTER SLOTS).
+    pub advertise_listen: HostPort,
+    /// What other nodes are told.
+    pub advertise_peer: HostPort,
+    /// What tools are told.
+    pub advertise_http: HostPort,
+    /// How Redis clients are served.
+    pub redis_mode: RedisMode,
+    /// The largest command in bytes.
+    pub frame_bytes_max: usize,
+    /// Client connections at a time.
+    pub connections_max: usize,
+    /// Commands under way on one connection.
+    pub pipeline_depth_max: usize,
+    /// A command is answered within this many milliseconds.
+    pub request_timeout_ms: u32,
+    /// Milliseconds of a tick.
+    pub tick_ms: u32,
+    /// Ticks between heartbeats.
+    pub heartbeat_ticks: u32,
+    /// Ticks of an election timeout, T; the real ones are drawn from [T, 2T).
+    pub election_ticks: u32,
+    /// Whether leases are used for reads (L).
+    pub leases: bool,
+    /// Bound on the relative drift of two machines' clocks (L1).
+    pub clock_drift_max: f64,
+    /// Bytes of a log segment.
+    pub log_segment_bytes: u64,
+    /// Log kept per shard, in bytes.
+    pub log_retention_bytes_per_shard: u64,
+    /// Log kept by the whole store, in bytes.
+    pub log_retention_bytes: u64,
+    /// Who syncs the log.
+    pub log_sync: LogSync,
+    /// What is logged, in the syntax of `tracing`'s filters; read by the executable, not checked here.
+    pub log_level: String,
+    /// Form of the log lines; read by the executable.
+    pub log_format: LogFormat,
+}
+
+/// Why a configuration cannot be used. One line, naming the value and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration file {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not TOML, has a key that does not exist, or a value of a wrong kind.
+    #[error("configuration file {path}, line {line}: {reason}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value is missing that has no default.
+    #[error("{what} is missing: {cure}")]
+    Missing {
+        /// What.
+        what: &'static str,
+        /// How to give it.
+        cure: &'static str,
+    },
+    /// A value is out of range, or does not fit another.
+    #[error("{name} is {value}, but {rule}")]
+    Invalid {
+        /// The key; the flag is the same with dashes.
+        name: &'static str,
+        /// As given.
+        value: String,
+        /// What would be right.
+        rule: String,
+    },
+}
+
+impl ConfigLayer {
+    /// Reads a TOML file. Unknown keys are an error: a misspelled setting that silently does nothing is worse
+    /// than a node that does not start.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text).map_err(|error| ConfigError::File {
+            path: path.to_owned(),
+            line: error
+                .span()
+                .map_or(1, |span| 1 + text[..span.start].matches('\n').count()),
+            reason: error.message().replace('\n', " "),
+        })
+    }
+}
+
+impl ServerConfig {
+    /// Flags and environment over the file, if there is one, over the defaults.
+    pub fn load(layer: ConfigLayer, file: Option<&Path>) -> Result<Self, ConfigError> {
+        let below = file.map(ConfigLayer::from_file).transpose()?.unwrap_or_default();
+        Self::resolve(layer.over(below))
+    }
+
+    /// Fills in the defaults and checks every value. Resolves host names of the three listening addresses.
+    pub fn resolve(layer: ConfigLayer) -> Result<Self, ConfigError> {
+        let data = layer.data.ok_or(ConfigError::Missing {
+            what: "the data directory",
+            cure: "give --data DIR, QUORATE_DATA or `data` in the file",
+        })?;
+        let shards = within("shards", layer.shards.unwrap_or(8), 1, 1024)?;
+        let bootstrap = bootstrap(layer.bootstrap, layer.bootstrap_token, layer.store_id, shards)?;
+        if layer.store_id == Some(0) {
+            return Err(invalid("store_id", 0, "store ids are counted from 1"));
+        }
+
+        let listen = bindable("listen", layer.listen, 7001)?;
+        let peer = bindable("peer", layer.peer, 7101)?;
+        let http = bindable("http", layer.http, 7201)?;
+        for (name, addr, other) in [
+            ("peer", peer, listen),
+            ("http", http, listen),
+            ("http", http, peer),
+        ] {
+            if addr == other {
+                return Err(invalid(
+                    name,
+                    addr,
+                    "it is used for another of the three addresses already",
+                ));
+            }
+        }
+        let own_peer = bootstrap.as_ref().and_then(|b: &Bootstrap| {
+            b.members
+                .iter()
+                .find(|m| Some(m.store) == layer.store_id)
+                .map(|m| m.peer.clone())
+        });
+
+        let heartbeat_ticks = within("heartbeat_ticks", layer.heartbeat_ticks.unwrap_or(2), 1, 333)?;
+        let election_ticks = layer.election_ticks.unwrap_or(10);
+        if election_ticks < 3 * heartbeat_ticks || election_ticks > 1000 {
+            let rule = format!(
+                "it must be from {} (three heartbeats, so that one lost heartbeat starts no election) to 1000",
+                3 * heartbeat_ticks
+            );
+            return Err(ConfigError::Invalid {
+                name: "election_ticks",
+                value: election_ticks.to_string(),
+                rule,
+            });
+        }
+        let clock_drift_max = layer.clock_drift_max.unwrap_or(0.01);
+        if !(0.0..=0.5).contains(&clock_drift_max) {
+            return Err(invalid(
+                "clock_drift_max",
+                clock_drift_max,
+                "it must be a share from 0 to 0.5",
+            ));
+        }
+        let log_segment_bytes = size(
+            "log_segment_bytes",
+            layer.log_segment_bytes,
+            64 << 20,
+            1 << 20,
+            1 << 30,
+        )?;
+        let log_retention_bytes = size(
+            "log_retention_bytes",
+            layer.log_retention_bytes,
+            1 << 30,
+            2 * log_segment_bytes,
+            1 << 50,
+        )?;
+
+        Ok(Self {
+            data,
+            store_id: layer.store_id.map(StoreId),
+            bootstrap,
+            listen,
+            peer,
+            http,
+            advertise_listen: advertised("advertise_listen", layer.advertise_listen, listen)?,
+            advertise_peer: advertised("advertise_peer", layer.advertise_peer.or(own_peer), peer)?,
+            advertise_http: advertised("advertise_http", layer.advertise_http, http)?,
+            redis_mode: layer.redis_mode.unwrap_or_default(),
+            frame_bytes_max: size(
+                "frame_bytes_max",
+                layer.frame_bytes_max,
+                64 << 20,
+                64 << 10,
+                64 << 20,
+            )? as usize,
+            connections_max: within(
+                "connections_max",
+                layer.connections_max.unwrap_or(10_000),
+                1,
+                1_000_000,
+            )? as usize,
+            pipeline_depth_max: within(
+                "pipeline_depth_max",
+                layer.pipeline_depth_max.unwrap_or(1024),
+                1,
+                65_536,
+            )? as usize,
+            request_timeout_ms: within(
+                "request_timeout_ms",
+                layer.request_timeout_ms.unwrap_or(5000),
+                100,
+                600_000,
+            )?,
+            tick_ms: within("tick_ms", layer.tick_ms.unwrap_or(50), 5, 1000)?,
+            heartbeat_ticks,
+            election_ticks,
+            leases: layer.leases.unwrap_or(true),
+            clock_drift_max,
+            log_segment_bytes,
+            log_retention_bytes_per_shard: size(
+                "log_retention_bytes_per_shard",
+                layer.log_retention_bytes_per_shard,
+                16 << 20,
+                64 << 10,
+                64 << 30,
+            )?,
+            log_retention_bytes,
+            log_sync: layer.log_sync.unwrap_or_default(),
+            log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
+            log_format: layer.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+fn bootstrap(
+    members: Option<Members>,
+    token: Option<String>,
+    store_id: Option<u64>,
+    shards: u32,
+) -> Result<Option<Bootstrap>, ConfigError> {
+    let Some(Members(members)) = members else {
+        return Ok(None);
+    };
+    let token = token.filter(|t| !t.is_empty()).ok_or(ConfigError::Missing {
+        what: "the bootstrap token",
+        cure: "--bootstrap needs --bootstrap-token TEXT, the same on every member, another one for every cluster",
+    })?;
+    let own = store_id.ok_or(ConfigError::Missing {
+        what: "the store id",
+        cure: "--bootstrap needs --store-id ID, to say which of the members this is",
+    })?;
+    if !members.iter().any(|m| m.store == own) {
+        let listed: Vec<String> = members.iter().map(|m| m.store.to_string()).collect();
+        let rule = format!("--bootstrap lists only {}", listed.join(", "));
+        return Err(ConfigError::Invalid {
+            name: "store_id",
+            value: own.to_string(),
+            rule,
+        });
+    }
+    Ok(Some(Bootstrap {
+        members,
+        token,
+        shards,
+    }))
+}
+
+fn invalid(name: &'static str, value: impl ToString, rule: &str) -> ConfigError {
+    ConfigError::Invalid {
+        name,
+        value: value.to_string(),
+        rule: rule.to_owned(),
+    }
+}
+
+fn within(name: &'static str, value: u32, min: u32, max: u32) -> Result<u32, ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(ConfigError::Invalid {
+        name,
+        value: value.to_string(),
+        rule: format!("it must be from {min} to {max}"),
+    })
+}
+
+fn size(
+    name: &'static str,
+    value: Option<ByteSize>,
+    default: u64,
+    min: u64,
+    max: u64,
+) -> Result<u64, ConfigError> {
+    // A default below a minimum that depends on another setting follows it.
+    let value = value.unwrap_or(ByteSize(default.max(min)));
+    if (min..=max).contains(&value.0) {
+        return Ok(value.0);
+    }
+    let rule = format!("it must be from {} to {}", ByteSize(min), ByteSize(max));
+    Err(ConfigError::Invalid {
+        name,
+        value: value.to_string(),
+        rule,
+    })
+}
+
+fn bindable(name: &'static str, value: Option<HostPort>, port: u16) -> Result<SocketAddr, ConfigError> {
+    let value = value.unwrap_or_else(|| HostPort {
+        host: "127.0.0.1".to_owned(),
+        port,
+    });
+    let found = value
+        .resolve()
+        .map_err(|error| invalid(name, &value, &format!("it does not resolve: {error}")))?;
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| invalid(name, &value, "the name has no address"))
+}
+
+/// What others are told must be an address that they can use: `0.0.0.0` is good for listening only.
+fn advertised(
+    name: &'static str,
+    value: Option<HostPort>,
+    bound: SocketAddr,
+) -> Result<HostPort, ConfigError> {
+    let value = value.unwrap_or_else(|| bound.into());
+    match value.host.parse::<std::net::IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => Err(invalid(
+            name,
+            &value,
+            "others cannot connect to that: give the address or name by which they reach this node",
+        )),
+        _ => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer() -> ConfigLayer {
+        ConfigLayer {
+            data: Some("d".into()),
+            ..ConfigLayer::default()
+        }
+    }
+
+    fn from_toml(text: &str) -> Result<ServerConfig, String> {
+        let dir = std::env::temp_dir().join(format!("quorate-config-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join(format!(
+            "{:x}.toml",
+            text.len() * 31 + text.bytes().map(usize::from).sum::<usize>()
+        ));
+        std::fs::write(&path, text).unwrap();
+        let loaded = ServerConfig::load(layer(), Some(&path)).map_err(|e| e.to_string());
+        std::fs::remove_file(&path).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn defaults_are_valid() {
+        let config = ServerConfig::resolve(layer()).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7001");
+        assert_eq!(config.advertise_http.to_string(), "127.0.0.1:7201");
+        assert_eq!(config.frame_bytes_max, 64 << 20);
+        assert!(config.leases);
+    }
+
+    #[test]
+    fn flags_come_before_the_file() {
+        let config = from_toml("tick_ms = 20\nshards = 4\ndata = \"other\"\nleases = false\n").unwrap();
+        assert_eq!((config.tick_ms, config.data.to_str()), (20, Some("d")));
+        assert!(!config.leases);
+    }
+
+    #[test]
+    fn the_file_names_what_it_does_not_know() {
+        let error = from_toml("tick_ms = 20\nheartbeat_tics = 3\n").unwrap_err();
+        assert!(
+            error.contains("line 2") && error.contains("heartbeat_tics"),
+            "{error}"
+        );
+        let error = from_toml("log_segment_bytes = \"many\"\n").unwrap_err();
+        assert!(
+            error.contains("line 1") && error.contains("not a size"),
+            "{error}"
+        );
+        let error = from_toml("tick_ms = \"fast\"\n").unwrap_err();
+        assert!(error.contains("tick_ms") || error.contains("line 1"), "{error}");
+        assert!(!error.contains('\n'), "one line: {error}");
+    }
+
+    #[test]
+    fn values_out_of_range_say_what_would_be_right() {
+        for (text, why) in [
+            ("shards = 0", "from 1 to 1024"),
+            ("tick_ms = 1", "from 5 to 1000"),
+            ("election_ticks = 5", "from 6 (three heartbeats"),
+            ("clock_drift_max = 0.9", "0 to 0.5"),
+            ("frame_bytes_max = 1", "from 64KiB to 64MiB"),
+            ("log_retention_bytes = \"64MiB\"", "from 128MiB"),
+            ("listen = \"0.0.0.0:7001\"", "others cannot connect"),
+            ("peer = \"127.0.0.1:7001\"", "used for another"),
+            ("bootstrap = \"1=127.0.0.1:7101\"", "--bootstrap-token"),
+            (
+                "bootstrap = \"1=127.0.0.1:7101\"\nbootstrap_token = \"t\"",
+                "--store-id",
+            ),
+            (
+                "bootstrap = \"1=127.0.0.1:7101\"\nbootstrap_token = \"t\"\nstore_id = 2",
+                "lists only 1",
+            ),
+        ] {
+            let error = from_toml(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn members_agree_on_the_cluster_id() {
+        let of = |members: &str, token: &str, shards| {
+            let Members(members) = members.parse().unwrap();
+            Bootstrap {
+                members,
+                token: token.to_owned(),
+                shards,
+            }
+            .cluster_id()
+        };
+        let id = of("1=a:1,2=b:2,3=c:3", "x", 8);
+        assert_eq!(
+            id,
+            of("3=c:33,1=a:11,2=b:22", "x", 8),
+            "order and addresses do not count"
+        );
+        assert_ne!(id, of("1=a:1,2=b:2,3=c:3", "y", 8));
+        assert_ne!(id, of("1=a:1,2=b:2", "x", 8));
+        assert_ne!(id, of("1=a:1,2=b:2,3=c:3", "x", 16));
+        // Existing data directories hold this: if it changes, they are refused.
+        assert_eq!(id, of("1=a:1,2=b:2,3=c:3", "x", 8));
+    }
+
+    #[test]
+    fn the_own_entry_of_the_bootstrap_is_advertised() {
+        let config = ServerConfig::resolve(ConfigLayer {
+            store_id: Some(2),
+            bootstrap: Some("1=one:7101,2=two:7101".parse().unwrap()),
+            bootstrap_token: Some("t".to_owned()),
+            peer: Some("0.0.0.0:7101".parse().unwrap()),
+            ..layer()
+        })
+        .unwrap();
+        assert_eq!(config.advertise_peer.to_string(), "two:7101");
+    }
+}

@@ -1,0 +1,524 @@
+//! What a node tells about itself, and its form for Prometheus.
+//!
+//! The reactor counts in plain integers of its own and hands over a [`NodeStatus`] once per tick through
+//! [`Shared::publish`]; the HTTP thread reads the newest one. So a request costs the reactor nothing, and a
+//! scrape costs it at most the time of swapping a pointer under a mutex.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// A reactor that has published nothing for this long is stuck: the node is not ready, whatever it said last.
+const STALE_AFTER: Duration = Duration::from_secs(5);
+
+/// What a replica is in its group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShardRole {
+    /// Leads.
+    Leader,
+    /// Follows.
+    Follower,
+    /// Asks for votes, or whether it would get them.
+    Candidate,
+    /// Follows without a vote.
+    Learner,
+    /// Takes no part until rebuilt from its peers (P3).
+    Quarantined,
+}
+
+/// One local replica.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ShardRow {
+    /// The shard; 0 is the controller's.
+    pub shard: u64,
+    /// First slot, inclusive; `None` for the controller's shard.
+    pub start_slot: Option<u16>,
+    /// The slot behind the last, exclusive.
+    pub end_slot: Option<u16>,
+    /// The local replica's role.
+    pub role: ShardRole,
+    /// Its term.
+    pub term: u64,
+    /// The store that leads, if known.
+    pub leader: Option<u64>,
+    /// The newest index known to be committed, inclusive.
+    pub commit: u64,
+    /// The newest index applied here, inclusive; at most `commit`.
+    pub applied: u64,
+    /// The newest index in the local log, inclusive.
+    pub last_index: u64,
+    /// Live bytes of the shard in the local log.
+    pub log_bytes: u64,
+    /// Whether the local replica leads and may read without asking now.
+    pub lease_held: bool,
+}
+
+/// Totals since the process started, unless said otherwise.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Counters {
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// Client connections accepted.
+    pub connections_accepted: u64,
+    /// Client connections refused for `connections_max`.
+    pub connections_refused: u64,
+    /// Commands answered, errors included.
+    pub commands: u64,
+    /// Answers that said "certainly not applied".
+    pub outcomes_not_applied: u64,
+    /// Answers that said "unknown".
+    pub outcomes_unknown: u64,
+    /// Bytes read from clients.
+    pub client_read_bytes: u64,
+    /// Bytes written to clients.
+    pub client_written_bytes: u64,
+    /// Linearizable reads under a lease.
+    pub reads_by_lease: u64,
+    /// Linearizable reads by a round to a quorum (ReadIndex).
+    pub reads_by_round: u64,
+    /// Requests sent on to the shard's leader.
+    pub forwards: u64,
+    /// Entries proposed here.
+    pub proposals: u64,
+    /// Elections begun here.
+    pub elections: u64,
+    /// Syncs of the Raft log.
+    pub log_syncs: u64,
+    /// Microseconds spent in them.
+    pub log_sync_us: u64,
+    /// The longest of them, in microseconds.
+    pub log_sync_us_max: u64,
+    /// Bytes written to the Raft log.
+    pub log_written_bytes: u64,
+    /// Bytes of the Raft log's segments on disk now.
+    pub log_disk_bytes: u64,
+    /// Other nodes connected now.
+    pub peers_connected: u64,
+    /// Bytes read from other nodes.
+    pub peer_read_bytes: u64,
+    /// Bytes written to other nodes.
+    pub peer_written_bytes: u64,
+    /// Snapshots sent whole.
+    pub snapshots_sent: u64,
+    /// Snapshots installed.
+    pub snapshots_installed: u64,
+    /// Turns of the reactor.
+    pub turns: u64,
+}
+
+/// A node's account of itself at one moment.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct NodeStatus {
+    /// The cluster's id in hexadecimal.
+    pub cluster: String,
+    /// This store's id.
+    pub store: u64,
+    /// One row for each local replica, sorted by shard.
+    pub shards: Vec<ShardRow>,
+    /// Totals.
+    pub counters: Counters,
+}
+
+/// Where the reactor leaves its account and the HTTP thread finds it.
+#[derive(Debug)]
+pub struct Shared {
+    started: Instant,
+    stopping: AtomicBool,
+    newest: Mutex<Option<(Instant, Arc<NodeStatus>)>>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            newest: Mutex::new(None),
+        }
+    }
+}
+
+impl Shared {
+    /// Nothing published yet: not ready.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Replaces the node's account. For the reactor, once per tick.
+    pub fn publish(&self, status: NodeStatus) {
+        let newest = Some((Instant::now(), Arc::new(status)));
+        // The old account is freed after the lock is released.
+        let _old = std::mem::replace(&mut *self.lock(), newest);
+    }
+
+    /// From now on the node is not ready: it hands its work over and ends.
+    pub fn set_stopping(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// The newest account, if any.
+    pub fn status(&self) -> Option<Arc<NodeStatus>> {
+        self.lock().as_ref().map(|(_, status)| status.clone())
+    }
+
+    /// Whether the node can serve: every shard with a local replica knows a leader. Otherwise the reason.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.stopping.load(Ordering::Relaxed) {
+            return Err("the node is shutting down".to_owned());
+        }
+        let Some((at, status)) = self.lock().clone() else {
+            return Err("the node is starting".to_owned());
+        };
+        if at.elapsed() > STALE_AFTER {
+            return Err(format!(
+                "the node has said nothing for {} s",
+                at.elapsed().as_secs()
+            ));
+        }
+        if status.shards.is_empty() {
+            return Err("the node has no shard yet".to_owned());
+        }
+        let waiting: Vec<String> = status
+            .shards
+            .iter()
+            .filter(|row| row.leader.is_none())
+            .map(|row| row.shard.to_string())
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        // A node may hold thousands of shards; a few of them tell the story.
+        let shown = waiting
+            .iter()
+            .take(10)
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ");
+        let more = if waiting.len() > 10 { ", …" } else { "" };
+        Err(format!(
+            "no leader is known for {} of {} shards: {shown}{more}",
+            waiting.len(),
+            status.shards.len()
+        ))
+    }
+
+    /// Seconds since the process started.
+    pub fn uptime_s(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// The account in Prometheus's text format. Names are `quorate_<component>_<what>_<unit>`.
+    pub fn prometheus(&self) -> String {
+        let mut out = Exposition::default();
+        out.one(
+            "quorate_node_build_info",
+            "gauge",
+            "Always 1; the label says which version runs.",
+            || [(format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0)],
+        );
+        out.value(
+            "quorate_node_uptime_seconds",
+            "gauge",
+            "Since the process started.",
+            self.uptime_s() as f64,
+        );
+        let ready = f64::from(u8::from(self.ready().is_ok()));
+        out.value(
+            "quorate_node_ready_bool",
+            "gauge",
+            "1 when every local shard knows a leader.",
+            ready,
+        );
+        if let Some(status) = self.status() {
+            out.counters(&status.counters);
+            out.shards(&status.shards);
+        }
+        out.text
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Arc<NodeStatus>)>> {
+        // Nothing under the lock can leave it half done, so a panic elsewhere does not spoil it.
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes families of the text format: a HELP and a TYPE line, then one line for each set of labels.
+#[derive(Default)]
+struct Exposition {
+    text: String,
+}
+
+impl Exposition {
+    fn one<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        rows: impl FnOnce() -> [(L, f64); 1],
+    ) {
+        self.family(name, kind, help, rows());
+    }
+
+    fn value(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help, [("", value)]);
+    }
+
+    fn family<L: AsRef<str>>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        rows: impl IntoIterator<Item = (L, f64)>,
+    ) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for (labels, value) in rows {
+            let _ = writeln!(self.text, "{name}{} {value}", labels.as_ref());
+        }
+    }
+
+    fn counters(&mut self, c: &Counters) {
+        // Without `..`: a new counter that is not exported does not compile.
+        let Counters {
+            connections_open,
+            connections_accepted,
+            connections_refused,
+            commands,
+            outcomes_not_applied,
+            outcomes_unknown,
+            client_read_bytes,
+            client_written_bytes,
+            reads_by_lease,
+            reads_by_round,
+            forwards,
+            proposals,
+            elections,
+            log_syncs,
+            log_sync_us,
+            log_sync_us_max,
+            log_written_bytes,
+            log_disk_bytes,
+            peers_connected,
+            peer_read_bytes,
+            peer_written_bytes,
+            snapshots_sent,
+            snapshots_installed,
+            turns,
+        } = *c;
+        let totals = [
+            (
+                "client_connections_accepted_total",
+                "Client connections accepted.",
+                connections_accepted,
+            ),
+            (
+                "client_connections_refused_total",
+                "Client connections refused, too many.",
+                connections_refused,
+            ),
+            (
+                "client_commands_total",
+                "Commands answered, errors included.",
+                commands,
+            ),
+            (
+                "client_outcomes_not_applied_total",
+                "Answers: certainly not applied.",
+                outcomes_not_applied,
+            ),
+            (
+                "client_outcomes_unknown_total",
+                "Answers: unknown whether applied.",
+                outcomes_unknown,
+            ),
+            ("client_read_bytes_total", "Read from clients.", client_read_bytes),
+            (
+                "client_written_bytes_total",
+                "Written to clients.",
+                client_written_bytes,
+            ),
+            (
+                "store_reads_by_lease_total",
+                "Linearizable reads under a lease.",
+                reads_by_lease,
+            ),
+            (
+                "store_reads_by_round_total",
+                "Linearizable reads by ReadIndex.",
+                reads_by_round,
+            ),
+            (
+                "store_forwards_total",
+                "Requests sent on to a shard's leader.",
+                forwards,
+            ),
+            ("store_proposals_total", "Entries proposed here.", proposals),
+            ("store_elections_total", "Elections begun here.", elections),
+            (
+                "store_snapshots_sent_total",
+                "Snapshots sent whole.",
+                snapshots_sent,
+            ),
+            (
+                "store_snapshots_installed_total",
+                "Snapshots installed.",
+                snapshots_installed,
+            ),
+            ("log_syncs_total", "Syncs of the Raft log.", log_syncs),
+            (
+                "log_written_bytes_total",
+                "Written to the Raft log.",
+                log_written_bytes,
+            ),
+            ("peer_read_bytes_total", "Read from other nodes.", peer_read_bytes),
+            (
+                "peer_written_bytes_total",
+                "Written to other nodes.",
+                peer_written_bytes,
+            ),
+            ("reactor_turns_total", "Turns of the reactor.", turns),
+        ];
+        for (name, help, value) in totals {
+            self.value(&format!("quorate_{name}"), "counter", help, value as f64);
+        }
+        let sync_s = log_sync_us as f64 / 1e6;
+        self.value(
+            "quorate_log_sync_seconds_total",
+            "counter",
+            "Spent in syncs of the Raft log.",
+            sync_s,
+        );
+        let longest_s = log_sync_us_max as f64 / 1e6;
+        self.value(
+            "quorate_log_sync_max_seconds",
+            "gauge",
+            "The longest sync of the Raft log.",
+            longest_s,
+        );
+        let now = [
+            (
+                "client_connections_open_count",
+                "Client connections open now.",
+                connections_open,
+            ),
+            (
+                "log_disk_bytes",
+                "The Raft log's segments on disk.",
+                log_disk_bytes,
+            ),
+            (
+                "peer_connected_count",
+                "Other nodes connected now.",
+                peers_connected,
+            ),
+        ];
+        for (name, help, value) in now {
+            self.value(&format!("quorate_{name}"), "gauge", help, value as f64);
+        }
+    }
+
+    fn shards(&mut self, rows: &[ShardRow]) {
+        type Column = (&'static str, &'static str, fn(&ShardRow) -> f64);
+        let columns: [Column; 8] = [
+            ("leading_bool", "1 when the local replica leads.", |r| {
+                f64::from(u8::from(r.role == ShardRole::Leader))
+            }),
+            ("leader_store_id", "The store that leads; 0 when unknown.", |r| {
+                r.leader.unwrap_or(0) as f64
+            }),
+            ("lease_held_bool", "1 when reads need no round.", |r| {
+                f64::from(u8::from(r.lease_held))
+            }),
+            ("term_number", "The replica's term.", |r| r.term as f64),
+            ("commit_index", "Newest committed index known.", |r| {
+                r.commit as f64
+            }),
+            ("applied_index", "Newest applied index.", |r| r.applied as f64),
+            ("last_index", "Newest index in the local log.", |r| {
+                r.last_index as f64
+            }),
+            ("log_bytes", "Live bytes in the local log.", |r| {
+                r.log_bytes as f64
+            }),
+        ];
+        for (name, help, of) in columns {
+            let rows = rows
+                .iter()
+                .map(|row| (format!("{{shard=\"{}\"}}", row.shard), of(row)));
+            self.family(&format!("quorate_shard_{name}"), "gauge", help, rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(shard: u64, leader: Option<u64>) -> ShardRow {
+        ShardRow {
+            shard,
+            start_slot: Some(0),
+            end_slot: Some(2048),
+            role: ShardRole::Follower,
+            term: 3,
+            leader,
+            commit: 10,
+            applied: 9,
+            last_index: 12,
+            log_bytes: 4096,
+            lease_held: false,
+        }
+    }
+
+    #[test]
+    fn ready_only_when_every_shard_knows_a_leader() {
+        let shared = Shared::new();
+        assert!(shared.ready().unwrap_err().contains("starting"));
+        shared.publish(NodeStatus {
+            shards: vec![row(1, Some(2)), row(7, None)],
+            ..NodeStatus::default()
+        });
+        assert_eq!(
+            shared.ready().unwrap_err(),
+            "no leader is known for 1 of 2 shards: 7"
+        );
+        shared.publish(NodeStatus {
+            shards: vec![row(1, Some(2)), row(7, Some(1))],
+            ..NodeStatus::default()
+        });
+        assert_eq!(shared.ready(), Ok(()));
+        shared.set_stopping();
+        assert!(shared.ready().unwrap_err().contains("shutting down"));
+    }
+
+    #[test]
+    fn exposition_has_one_type_line_for_each_family_and_only_our_names() {
+        let shared = Shared::new();
+        shared.publish(NodeStatus {
+            shards: vec![row(1, Some(2)), row(2, None)],
+            ..NodeStatus::default()
+        });
+        let text = shared.prometheus();
+        let mut families = std::collections::BTreeSet::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let name = rest.split(' ').next().unwrap();
+                assert!(families.insert(name.to_owned()), "{name} twice");
+            } else if !line.starts_with('#') {
+                assert!(line.starts_with("quorate_"), "{line}");
+                line.rsplit(' ').next().unwrap().parse::<f64>().unwrap();
+            }
+        }
+        assert!(
+            text.contains("quorate_shard_leader_store_id{shard=\"1\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("quorate_shard_leader_store_id{shard=\"2\"} 0\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,322 @@
+//! Starts a node: opens or formats its directory, then runs the reactor until it is told to stop.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use quorate_storage::disk::RealDisk;
+use quorate_storage::engine::{BufferedEngine, Engine, EngineError};
+use quorate_storage::log::{LogError, LogOptions, OpenError, RaftLog, Recovered};
+use quorate_storage::{Identity, Incarnation, StoreId};
+use quorate_store::{Bootstrap, Store, StoreError, StoreOptions};
+use quorate_transport::{PeerConfig, Peers};
+
+use crate::config::ServerConfig;
+use crate::data_dir::{DataDir, DataDirError};
+use crate::engine_worker::EngineWorker;
+use crate::log_writer::LogWriter;
+use crate::metrics::Shared;
+use crate::reactor::{FIRST_PEER_TOKEN, Parts, Reactor, WAKE};
+use crate::view::ViewKeeper;
+use crate::{clock, http};
+
+/// Why a node did not start, or stopped by itself. One line for the operator.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The Raft log cannot be used.
+    #[error("{dir}: {source}")]
+    Log {
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: OpenError,
+    },
+    /// The Raft log could not be written: nothing more is acknowledged (P2).
+    #[error("{0}; the node stops, because nothing more can be acknowledged safely")]
+    LogWrite(#[from] LogError),
+    /// The state engine failed.
+    #[error("{dir}: {source}")]
+    Engine {
+        /// The directory.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: EngineError,
+    },
+    /// The node's shards cannot go on.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {addr} ({what}): {source}")]
+    Bind {
+        /// The address.
+        addr: SocketAddr,
+        /// For whom.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A peer refuses this store's identity (P7).
+    #[error("refused by a peer: {0}")]
+    Refused(String),
+    /// The system refused something that a node cannot do without.
+    #[error("{what}: {source}")]
+    Os {
+        /// What.
+        what: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl RunError {
+    pub(crate) fn os(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Os { what, source }
+    }
+}
+
+/// Runs a node until `shutdown` is set; then it hands its leaderships away and returns.
+///
+/// # Errors
+///
+/// When it cannot start, and when it must stop by itself. What it acknowledged before is safe.
+pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunError> {
+    let dir = DataDir::open(&config.data)?;
+    let found = dir.identity()?;
+    if let Some(found) = &found {
+        check_identity(&dir, found, &config)?;
+    }
+    let opened = match found {
+        Some(identity) => open(&dir, identity, &config)?,
+        None => format(&dir, &config)?,
+    };
+    let Opened {
+        identity,
+        engine,
+        log,
+        recovered,
+    } = opened;
+    for note in &recovered.notes {
+        tracing::warn!(note = note.as_str(), "raft log recovered");
+    }
+    let addresses = peer_addresses(&dir, identity.store, &config)?;
+
+    let poll = mio::Poll::new().map_err(RunError::os("epoll"))?;
+    let registry = || poll.registry().try_clone().map_err(RunError::os("epoll"));
+    let waker = Arc::new(mio::Waker::new(poll.registry(), WAKE).map_err(RunError::os("eventfd"))?);
+    let wake = {
+        let waker = Arc::clone(&waker);
+        move || drop(waker.wake())
+    };
+    let process = random_u64()?;
+    let options = StoreOptions {
+        tick_us: u64::from(config.tick_ms) * 1000,
+        heartbeat_ticks: config.heartbeat_ticks,
+        election_ticks: config.election_ticks,
+        leases: config.leases,
+        clock_drift_max: config.clock_drift_max,
+        log_retention_bytes: config.log_retention_bytes_per_shard,
+        log_retention_store_bytes: config.log_retention_bytes,
+        seed: random_u64()?,
+        ..StoreOptions::default()
+    };
+    let durability = engine.durability();
+    let store = Store::open(identity, process, options, engine, recovered, clock::now())?;
+    let view = ViewKeeper::new(&config, &addresses, &store);
+    let peers = PeerConfig {
+        identity,
+        process,
+        listen: config.peer,
+        addresses,
+        client_address: config.advertise_listen.to_string(),
+        http_address: config.advertise_http.to_string(),
+        frame_bytes_max: config.frame_bytes_max + (64 << 20),
+        first_token: FIRST_PEER_TOKEN,
+    };
+    let peers = Peers::bind(peers, store.bindings()?, registry()?).map_err(|source| RunError::Bind {
+        addr: config.peer,
+        what: "peers",
+        source,
+    })?;
+    let listener = mio::net::TcpListener::bind(config.listen).map_err(|source| RunError::Bind {
+        addr: config.listen,
+        what: "clients",
+        source,
+    })?;
+    let shared = Shared::new();
+    let http = http::spawn(config.http, Arc::clone(&shared)).map_err(|source| RunError::Bind {
+        addr: config.http,
+        what: "HTTP",
+        source,
+    })?;
+    let log = LogWriter::spawn(log, config.log_sync, wake.clone())
+        .map_err(RunError::os("starting the log thread"))?;
+    let engine_worker =
+        EngineWorker::spawn(durability, wake).map_err(RunError::os("starting the engine thread"))?;
+    tracing::info!(
+        store = identity.store.0,
+        cluster = %identity.cluster,
+        clients = %config.listen,
+        peers = %config.peer,
+        http = %http.addr(),
+        "node started"
+    );
+    let parts = Parts {
+        config,
+        poll,
+        listener,
+        store,
+        peers,
+        log,
+        engine: engine_worker,
+        shared,
+        shutdown,
+        view,
+    };
+    Reactor::new(parts)?.run()
+}
+
+struct Opened {
+    identity: Identity,
+    engine: BufferedEngine,
+    log: RaftLog<RealDisk>,
+    recovered: Recovered,
+}
+
+fn check_identity(dir: &DataDir, found: &Identity, config: &ServerConfig) -> Result<(), RunError> {
+    if let Some(store) = config.store_id
+        && store != found.store
+    {
+        return Err(dir.wrong_store(found, format!("store {store}")).into());
+    }
+    if let Some(bootstrap) = &config.bootstrap
+        && bootstrap.cluster_id() != found.cluster
+    {
+        let expected = format!(
+            "cluster {} (from --bootstrap, --bootstrap-token and --shards)",
+            bootstrap.cluster_id()
+        );
+        return Err(dir.wrong_store(found, expected).into());
+    }
+    Ok(())
+}
+
+fn open(dir: &DataDir, identity: Identity, config: &ServerConfig) -> Result<Opened, RunError> {
+    let log_failed = |source| RunError::Log {
+        dir: dir.log(),
+        source,
+    };
+    let disk = RealDisk::open(dir.log()).map_err(RunError::os("opening the Raft log's directory"))?;
+    let options = LogOptions {
+        segment_bytes: config.log_segment_bytes,
+        ..LogOptions::default()
+    };
+    let (log, recovered) = RaftLog::open(disk, identity, options).map_err(log_failed)?;
+    let engine = BufferedEngine::open(dir.engine()).map_err(|source| RunError::Engine {
+        dir: dir.engine(),
+        source,
+    })?;
+    // What a killed process left in the page cache must not be vouched for (P1).
+    engine
+        .durability()
+        .make_durable()
+        .map_err(|source| RunError::Engine {
+            dir: dir.engine(),
+            source,
+        })?;
+    Ok(Opened {
+        identity,
+        engine,
+        log,
+        recovered,
+    })
+}
+
+/// Makes an empty directory the store's: the first state in the engine, then in the log, both durable, then the
+/// identity (P4). Nothing is sent before.
+fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
+    let (Some(bootstrap), Some(store)) = (&config.bootstrap, config.store_id) else {
+        return Err(dir.no_bootstrap().into());
+    };
+    let identity = Identity {
+        cluster: bootstrap.cluster_id(),
+        store,
+        incarnation: Incarnation(random_u128()?),
+    };
+    let first = Bootstrap {
+        cluster: identity.cluster,
+        stores: bootstrap
+            .members
+            .iter()
+            .map(|member| StoreId(member.store))
+            .collect(),
+        shards: bootstrap.shards as u16,
+    };
+    dir.begin_format()?;
+    let mut opened = open(dir, identity, config)?;
+    let engine_failed = |source| RunError::Engine {
+        dir: dir.engine(),
+        source,
+    };
+    first.write(&mut opened.engine, store).map_err(engine_failed)?;
+    opened.engine.durability().make_durable().map_err(engine_failed)?;
+    opened.log.write(&first.log_batch(store))?;
+    opened.log.sync()?;
+    dir.end_format(&identity)?;
+    let Opened {
+        identity,
+        engine,
+        log,
+        ..
+    } = opened;
+    drop((engine, log));
+    tracing::info!(store = store.0, cluster = %identity.cluster, "store formatted");
+    open(dir, identity, config)
+}
+
+/// The peers' addresses: from --bootstrap, which is remembered, or as remembered.
+fn peer_addresses(
+    dir: &DataDir,
+    own: StoreId,
+    config: &ServerConfig,
+) -> Result<BTreeMap<StoreId, String>, RunError> {
+    let all: BTreeMap<StoreId, String> = match &config.bootstrap {
+        Some(bootstrap) => bootstrap
+            .members
+            .iter()
+            .map(|member| (StoreId(member.store), member.peer.to_string()))
+            .collect(),
+        None => dir.remembered_peers()?,
+    };
+    if config.bootstrap.is_some() {
+        dir.remember_peers(&all)?;
+    }
+    Ok(all.into_iter().filter(|(store, _)| *store != own).collect())
+}
+
+fn random_u64() -> Result<u64, RunError> {
+    Ok(random_u128()? as u64)
+}
+
+fn random_u128() -> Result<u128, RunError> {
+    let mut bytes = [0; 16];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| RunError::Os {
+                what: "getrandom",
+                source: error.into(),
+            })?;
+    }
+    Ok(u128::from_le_bytes(bytes))
+}
