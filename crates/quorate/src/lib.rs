@@ -1,0 +1,10 @@
+//! The Quorate executable's parts. `main` only hands its arguments to [`cli::run`]; the rest is a library so that
+//! the integration tests use the same client as the commands.
+
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod dev;
+pub mod kv;
+pub mod rng;
+pub mod serve;
