@@ -1,0 +1,48 @@
+//! The deterministic simulator: a whole cluster in one thread on virtual time, all of it decided by one seed.
+//!
+//! The code that is simulated is the code that runs in production: [`quorate_store::Store`], the consensus core
+//! under it, and the real Raft log on a simulated disk. Clocks, network, disks, the state engine and the clients
+//! are the simulator's, and hostile. After every step the properties of `oracle` are checked, every answer is
+//! judged by `judge`, and after a phase with faults the cluster must recover.
+//!
+//! ```
+//! use quorate_sim::{Options, Profile, run};
+//!
+//! let report = run(7, Profile::Calm, &Options { fault_ms: Some(500), ..Options::default() }).unwrap();
+//! assert!(report.outcomes.writes_done > 0);
+//! ```
+//!
+//! | module | subject |
+//! | --- | --- |
+//! | `plan` | what a seed stands for |
+//! | `world`, `queue` | virtual time and what happens in it |
+//! | `node`, `process`, `clock` | machines, the processes on them, their clocks |
+//! | `network`, `message` | connections and messages |
+//! | `faults`, `heal` | the two phases |
+//! | `workload`, `judge` | clients, and what they may see |
+//! | `oracle` | what must hold after every step |
+//! | `run`, `trace` | one seed from start to end, and its record |
+
+mod clock;
+mod faults;
+mod heal;
+mod judge;
+mod message;
+mod network;
+mod node;
+mod oracle;
+mod plan;
+mod process;
+mod queue;
+mod rng;
+mod run;
+mod trace;
+mod workload;
+mod world;
+
+pub use heal::Recovery;
+pub use oracle::Violation;
+pub use plan::{DiskPlan, Fault, LoadPlan, NetPlan, Options, Plan, Profile};
+pub use run::{Failure, Report, run};
+pub use workload::Outcomes;
+pub use world::{Counts, World};

@@ -1,0 +1,97 @@
+//! Messages as traces show them, and as they come off the wire.
+
+use quorate_proto::{ForwardBody, Outcome, PeerMessage};
+use quorate_raft::{Message, MessageBody};
+
+/// A number that tells messages apart well enough for a digest.
+pub(crate) fn kind(message: &PeerMessage) -> u64 {
+    match message {
+        PeerMessage::Raft(envelope) => {
+            let message = &envelope.message;
+            let position = match &message.body {
+                MessageBody::Append {
+                    prev_index,
+                    entries,
+                    commit,
+                    ..
+                } => prev_index.0 << 20 ^ commit.0 << 4 ^ entries.len() as u64,
+                MessageBody::AppendResponse { index, .. } => index.0,
+                _ => 0,
+            };
+            message.from.0 << 48 ^ message.term.0 << 40 ^ position
+        }
+        PeerMessage::Request(request) => 1 << 60 ^ request.id,
+        PeerMessage::Response(response) => 2 << 60 ^ response.id,
+        PeerMessage::SnapshotChunk(chunk) => 3 << 60 ^ u64::from(chunk.seq),
+        PeerMessage::SnapshotAck(ack) => 4 << 60 ^ ack.id,
+    }
+}
+
+/// One line.
+pub(crate) fn text(message: &PeerMessage) -> String {
+    match message {
+        PeerMessage::Raft(envelope) => format!("s{} {}", envelope.shard, raft_text(&envelope.message)),
+        PeerMessage::Request(request) => {
+            let body = match &request.body {
+                ForwardBody::Write(op) => format!("{op:?}"),
+                ForwardBody::Read(query) => format!("{query:?}"),
+            };
+            format!("s{} request {}: {body}", request.shard, request.id)
+        }
+        PeerMessage::Response(response) => match &response.outcome {
+            Outcome::Done(answer) => format!("response {}: {answer:?}", response.id),
+            other => format!("response {}: {other:?}", response.id),
+        },
+        PeerMessage::SnapshotChunk(chunk) => format!(
+            "s{} snapshot {} at {}@{} chunk {}{} ({} bytes)",
+            chunk.shard,
+            chunk.id,
+            chunk.header.meta.index,
+            chunk.header.meta.term,
+            chunk.seq,
+            if chunk.last { " (last)" } else { "" },
+            chunk.pairs.len()
+        ),
+        PeerMessage::SnapshotAck(ack) => {
+            format!(
+                "s{} snapshot {} ack next={:?} done={}",
+                ack.shard, ack.id, ack.next, ack.done
+            )
+        }
+    }
+}
+
+fn raft_text(message: &Message) -> String {
+    let body = match &message.body {
+        MessageBody::Append {
+            prev_index,
+            prev_term,
+            commit,
+            entries,
+        } => {
+            let list: Vec<String> = entries
+                .iter()
+                .map(|entry| format!("{}@{}", entry.index, entry.term))
+                .collect();
+            format!(
+                "Append base={prev_index}@{prev_term} commit={commit} [{}]",
+                list.join(" ")
+            )
+        }
+        other => format!("{other:?}"),
+    };
+    format!("{}@{} -> {} {body}", message.from, message.term, message.to)
+}
+
+/// What the other side reads of a message.
+pub(crate) fn through_wire(message: &PeerMessage) -> PeerMessage {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    match PeerMessage::decode(bytes.into()) {
+        Ok(read) => {
+            assert_eq!(&read, message, "a message comes off the wire as it went on");
+            read
+        }
+        Err(error) => unreachable!("a message that was encoded cannot be decoded: {error}: {message:?}"),
+    }
+}

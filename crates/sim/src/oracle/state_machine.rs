@@ -1,0 +1,65 @@
+//! State machine safety: if a server has applied a log entry at a given index to its state machine, no other
+//! server will ever apply a different log entry for the same index (Raft, section 5.4.3, figure 3); and what it
+//! amounts to is the same everywhere: equal positions have equal digests.
+
+use std::collections::HashMap;
+
+use quorate_raft::{Index, Term};
+use quorate_storage::ShardId;
+
+use super::{At, Violation};
+
+/// What was applied, and what it made.
+#[derive(Debug, Default)]
+pub(crate) struct StateMachine {
+    applied: HashMap<(ShardId, Index), (Term, u64)>,
+    digests: HashMap<(ShardId, Index), (u64, usize)>,
+}
+
+impl StateMachine {
+    pub(crate) fn applied(&mut self, at: At, index: Index, term: Term, hash: u64) -> Result<(), Violation> {
+        let first = *self.applied.entry((at.1, index)).or_insert((term, hash));
+        if first == (term, hash) {
+            return Ok(());
+        }
+        let detail = format!(
+            "shard {}: node {} applied at {index} an entry of term {term}; another one of term {} was applied before",
+            at.1,
+            at.0 + 1,
+            first.0
+        );
+        Err(Violation::new("state machine safety", detail))
+    }
+
+    /// A replica's content at a position.
+    pub(crate) fn digest(&mut self, at: At, applied: Index, digest: u64) -> Result<(), Violation> {
+        let (first, node) = *self.digests.entry((at.1, applied)).or_insert((digest, at.0));
+        if first == digest {
+            return Ok(());
+        }
+        let detail = format!(
+            "shard {}: at {applied} the content of node {} is {digest:016x}, that of node {} was {first:016x}",
+            at.1,
+            at.0 + 1,
+            node + 1
+        );
+        Err(Violation::new("equal positions have equal digests", detail))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_entry_or_another_content_at_a_position_is_seen() {
+        let shard = ShardId(1);
+        let mut oracle = StateMachine::default();
+        assert_eq!(oracle.applied((0, shard), Index(2), Term(2), 5), Ok(()));
+        assert_eq!(oracle.applied((1, shard), Index(2), Term(2), 5), Ok(()));
+        assert!(oracle.applied((2, shard), Index(2), Term(3), 5).is_err());
+        assert!(oracle.applied((2, shard), Index(2), Term(2), 6).is_err());
+        assert_eq!(oracle.digest((0, shard), Index(2), 9), Ok(()));
+        assert!(oracle.digest((1, shard), Index(2), 8).is_err());
+    }
+}
