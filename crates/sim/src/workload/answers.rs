@@ -1,0 +1,200 @@
+//! Answers: each is due once and in time, and is judged by its key's history.
+
+use quorate_proto::Answer;
+use quorate_store::{ClientOutcome, RequestId};
+
+use super::key::{Kind, Use};
+use super::{Answered, Asker, Pending, Workload, node_of};
+use crate::judge::{LINEARIZABLE, OUTCOME};
+use crate::oracle::Violation;
+
+impl Workload {
+    /// A node takes a request now, by its own clock.
+    pub(crate) fn taken(&mut self, id: RequestId, mono_us: u64) {
+        if let Some(pending) = self.pending.get_mut(&id) {
+            pending.deadline_us = Some(mono_us + u64::from(pending.timeout_ms) * 1000);
+        }
+    }
+
+    /// A tick passed on a node: whatever was due a tick before must have been answered.
+    pub(crate) fn ticked(&self, node: usize, mono_us: u64, tick_us: u64) -> Result<(), Violation> {
+        let hangs = |p: &&Pending| p.node == node && p.deadline_us.is_some_and(|due| due + tick_us < mono_us);
+        match self.pending.values().find(hangs) {
+            None => Ok(()),
+            Some(pending) => {
+                let detail = format!(
+                    "node {} has not answered {:?}, whose deadline passed {} us ago",
+                    node + 1,
+                    pending.kind,
+                    mono_us - pending.deadline_us.unwrap_or_default()
+                );
+                Err(Violation::new(
+                    "every request is answered by its deadline",
+                    detail,
+                ))
+            }
+        }
+    }
+
+    /// An answer.
+    pub(crate) fn answered(
+        &mut self,
+        now_us: u64,
+        node: usize,
+        id: RequestId,
+        outcome: &ClientOutcome,
+    ) -> Result<Answered, Violation> {
+        let Some(pending) = self.pending.remove(&id).filter(|pending| pending.node == node) else {
+            let detail = format!(
+                "node {} answers request {} again, or one that it never got",
+                node + 1,
+                id.0
+            );
+            return Err(Violation::new("every request is answered once", detail));
+        };
+        let asker = pending.asker;
+        let ok = self
+            .judge(now_us, &pending, outcome)
+            .map_err(|violation| self.about(&pending, violation))?;
+        if let (Asker::Client(client), ClientOutcome::Redirect { leader }) = (asker, outcome) {
+            self.clients[client].node = node_of(*leader);
+        }
+        Ok(Answered { asker, ok })
+    }
+
+    fn about(&self, pending: &Pending, violation: Violation) -> Violation {
+        let key = &self.keys[pending.key];
+        let name = String::from_utf8_lossy(&key.name);
+        let detail = format!(
+            "key {name} of shard {}, {:?} through node {}: {}",
+            key.shard,
+            pending.kind,
+            pending.node + 1,
+            violation.detail
+        );
+        Violation::new(violation.property, detail)
+    }
+
+    fn judge(&mut self, now_us: u64, pending: &Pending, outcome: &ClientOutcome) -> Result<bool, Violation> {
+        let is_write = !matches!(
+            pending.kind,
+            Kind::ReadList { .. } | Kind::ReadCounter { .. } | Kind::ReadRegister
+        );
+        match outcome {
+            ClientOutcome::Done(answer) => {
+                *(if is_write {
+                    &mut self.outcomes.writes_done
+                } else {
+                    &mut self.outcomes.reads_done
+                }) += 1;
+                self.done(now_us, pending, answer).map(|()| true)
+            }
+            ClientOutcome::Redirect { .. } => {
+                self.outcomes.redirected += 1;
+                self.refused(pending).map(|()| false)
+            }
+            ClientOutcome::NotApplied(_) => {
+                self.outcomes.refused += 1;
+                self.refused(pending).map(|()| false)
+            }
+            ClientOutcome::Unknown(_) => {
+                self.outcomes.unknown += 1;
+                Ok(false)
+            }
+        }
+    }
+
+    fn done(&mut self, now_us: u64, pending: &Pending, answer: &Answer) -> Result<(), Violation> {
+        let begun_us = pending.begun_us;
+        match (&mut self.keys[pending.key].history, pending.kind, answer) {
+            (Use::List(list), Kind::Append(token), Answer::Int(bytes)) => list.appended(token, *bytes),
+            (Use::List(list), Kind::ReadList { floor }, Answer::Bulk(content)) => list.read(floor, content),
+            (Use::List(list), Kind::ReadList { floor }, Answer::Nil) => list.read(floor, &[]),
+            (Use::Counter(counter), Kind::Increment { floor }, Answer::Int(value)) => {
+                counter.incremented(floor, *value)
+            }
+            (Use::Counter(counter), Kind::ReadCounter { floor }, Answer::Bulk(digits)) => {
+                let value = std::str::from_utf8(digits)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
+                counter.read(floor, value.unwrap_or(i64::MAX))
+            }
+            (Use::Counter(counter), Kind::ReadCounter { floor }, Answer::Nil) => counter.read(floor, 0),
+            (Use::Register(register), Kind::Set(value), Answer::Ok) => {
+                register.set(begun_us, now_us, value);
+                Ok(())
+            }
+            (Use::Register(register), Kind::Delete, Answer::Int(_)) => {
+                register.deleted(begun_us, now_us);
+                Ok(())
+            }
+            (Use::Register(register), Kind::ReadRegister, Answer::Nil) => {
+                register.read(begun_us, now_us, None)
+            }
+            (Use::Register(register), Kind::ReadRegister, Answer::Bulk(value)) => {
+                let value = value
+                    .as_ref()
+                    .try_into()
+                    .map(u32::from_be_bytes)
+                    .unwrap_or(u32::MAX);
+                register.read(begun_us, now_us, Some(value))
+            }
+            (_, Kind::Other, _) => Ok(()),
+            (_, _, answer) => Err(Violation::new(
+                LINEARIZABLE,
+                format!("such an answer cannot be: {answer:?}"),
+            )),
+        }
+    }
+
+    fn refused(&mut self, pending: &Pending) -> Result<(), Violation> {
+        match (&mut self.keys[pending.key].history, pending.kind) {
+            (Use::List(list), Kind::Append(token)) => list.refused(token),
+            (Use::Counter(counter), Kind::Increment { .. }) => counter.refused(),
+            (Use::Register(register), Kind::Set(value)) => register.refused(value),
+            _ => Ok(()),
+        }
+    }
+
+    /// A node died: its clients do not know what became of their requests. Returns who asked.
+    pub(crate) fn lost(&mut self, node: usize) -> Vec<Asker> {
+        let lost: Vec<RequestId> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.node == node)
+            .map(|(id, _)| *id)
+            .collect();
+        self.outcomes.unknown += lost.len() as u64;
+        lost.into_iter()
+            .filter_map(|id| self.pending.remove(&id))
+            .map(|pending| pending.asker)
+            .collect()
+    }
+
+    pub(crate) fn under_way(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Judges every key's whole history.
+    pub(crate) fn end(&self) -> Result<(), Violation> {
+        for key in &self.keys {
+            let result = match &key.history {
+                Use::List(list) => list.end(),
+                Use::Counter(counter) => counter.end(),
+                Use::Register(_) | Use::Mixed => Ok(()),
+            };
+            result.map_err(|violation| {
+                let name = String::from_utf8_lossy(&key.name);
+                Violation::new(
+                    violation.property,
+                    format!("key {name} of shard {}: {}", key.shard, violation.detail),
+                )
+            })?;
+        }
+        if self.pending.is_empty() {
+            Ok(())
+        } else {
+            Err(Violation::new(OUTCOME, "requests are left".into()))
+        }
+    }
+}

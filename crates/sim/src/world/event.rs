@@ -1,0 +1,80 @@
+//! What is going to happen: everything that the queue of the world can hold.
+
+use quorate_proto::PeerMessage;
+use quorate_storage::engine::BatchSeq;
+
+use crate::workload::LastTask;
+
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A process takes what came in.
+    Turn {
+        node: usize,
+        life: u64,
+    },
+    /// A tick is due.
+    Tick {
+        node: usize,
+        life: u64,
+    },
+    /// A message arrives, if its connection is still open.
+    Deliver {
+        from: usize,
+        to: usize,
+        number: u64,
+        message: Box<PeerMessage>,
+    },
+    /// A log sync ends.
+    Synced {
+        node: usize,
+        life: u64,
+    },
+    /// The engine has become durable.
+    Durable {
+        node: usize,
+        life: u64,
+        up_to: BatchSeq,
+    },
+    Maintain {
+        node: usize,
+        life: u64,
+    },
+    Start {
+        node: usize,
+    },
+    /// A pause ends.
+    Resume {
+        node: usize,
+    },
+    /// A side learns that a connection begins, or ended.
+    Opened {
+        side: usize,
+        other: usize,
+        number: u64,
+        life: u64,
+    },
+    Closed {
+        side: usize,
+        other: usize,
+        number: u64,
+    },
+    /// A pair tries to connect.
+    Connect {
+        a: usize,
+        b: usize,
+    },
+    /// A fault strikes.
+    Strike,
+    /// A network fault ends: these directions work again.
+    Unblock {
+        pairs: Vec<(usize, usize)>,
+    },
+    /// A client has thought.
+    Client {
+        client: usize,
+    },
+    /// The last phase asks, perhaps again.
+    Last {
+        task: LastTask,
+    },
+}

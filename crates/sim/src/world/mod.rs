@@ -1,0 +1,302 @@
+//! The world: nodes, network and clients on virtual time, in one thread, all of it decided by one seed.
+
+mod asking;
+mod event;
+mod links;
+mod machines;
+mod turn;
+mod watch;
+
+use quorate_raft::Role;
+use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
+use quorate_store::{Bootstrap, ReplicaStatus};
+
+use crate::clock::Clock;
+use crate::network::Network;
+use crate::node::Node;
+use crate::oracle::{Oracles, Violation};
+use crate::plan::{Fault, Plan};
+use crate::queue::Queue;
+use crate::rng::Rng;
+use crate::trace::Trace;
+use crate::workload::{Outcomes, Workload};
+
+pub(crate) use event::Event;
+
+/// What happened in numbers.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// Messages delivered.
+    pub messages: u64,
+    /// Turns.
+    pub turns: u64,
+    /// Starts of processes.
+    pub starts: u64,
+    /// Deaths of processes.
+    pub deaths: u64,
+    /// Faults that struck.
+    pub faults: u64,
+    /// Entries applied, on all replicas.
+    pub applied: u64,
+    /// Snapshots installed.
+    pub snapshots: u64,
+    /// Changes of leader.
+    pub elections: u64,
+    /// Digests compared.
+    pub digests: u64,
+}
+
+/// A simulated cluster.
+pub struct World {
+    pub(crate) plan: Plan,
+    pub(crate) now_us: u64,
+    pub(crate) rng: Rng,
+    pub(crate) queue: Queue<Event>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) workload: Workload,
+    pub(crate) oracles: Oracles,
+    pub(crate) trace: Trace,
+    pub(crate) counts: Counts,
+    bootstrap: Bootstrap,
+    /// Each node's replicas after its last turn.
+    status: Vec<Vec<ReplicaStatus>>,
+    /// The phase with faults is over.
+    pub(crate) healing: bool,
+    /// Clients do nothing of their own.
+    pub(crate) quiet: bool,
+    /// Tasks of the last phase that are not done.
+    pub(crate) tasks: usize,
+}
+
+impl World {
+    /// A cluster with empty disks; its nodes start in the first virtual moments.
+    #[must_use]
+    pub fn new(seed: u64, plan: Plan, print: Option<fn(&str)>) -> Self {
+        let mut rng = Rng::new(seed);
+        let stores: Vec<StoreId> = (1..=plan.nodes).map(StoreId).collect();
+        let cluster = ClusterId(u128::from(rng.next_u64()));
+        let bootstrap = Bootstrap {
+            cluster,
+            stores: stores.clone(),
+            shards: plan.shards,
+        };
+        let nodes: Vec<Node> = stores
+            .iter()
+            .map(|store| {
+                let incarnation = Incarnation(u128::from(rng.next_u64()));
+                let clock = Clock::new(&mut rng, plan.store.clock_drift_max);
+                Node::new(
+                    Identity {
+                        cluster,
+                        store: *store,
+                        incarnation,
+                    },
+                    rng.next_u64(),
+                    clock,
+                )
+            })
+            .collect();
+        let routes: Vec<_> = bootstrap
+            .descriptors(stores[0])
+            .into_iter()
+            .filter(|descriptor| descriptor.start_slot < descriptor.end_slot)
+            .map(|descriptor| quorate_store::ShardRoute {
+                shard: descriptor.shard,
+                start_slot: descriptor.start_slot,
+                end_slot: descriptor.end_slot,
+                leader: None,
+                stores: stores.clone(),
+            })
+            .collect();
+        let workload = Workload::new(plan.load.clone(), rng.fork(), nodes.len(), &routes);
+        let network = Network::new(plan.net.clone(), rng.fork());
+        let status = vec![Vec::new(); nodes.len()];
+        let mut world = Self {
+            plan,
+            now_us: 0,
+            rng,
+            queue: Queue::new(),
+            nodes,
+            network,
+            workload,
+            oracles: Oracles::default(),
+            trace: Trace::new(print),
+            counts: Counts::default(),
+            bootstrap,
+            status,
+            healing: false,
+            quiet: false,
+            tasks: 0,
+        };
+        for node in 0..world.nodes.len() {
+            let at = world.rng.below(50_000);
+            world.queue.push(at, Event::Start { node });
+            for b in 0..node {
+                world.queue.push(at, Event::Connect { a: b, b: node });
+            }
+        }
+        for client in 0..world.workload.clients() {
+            let at = world.rng.below(200_000);
+            world.queue.push(at, Event::Client { client });
+        }
+        if !world.plan.faults.is_empty() {
+            let at = world.next_strike();
+            world.queue.push(at, Event::Strike);
+        }
+        world
+    }
+
+    /// Virtual microseconds since the start.
+    #[must_use]
+    pub fn now_us(&self) -> u64 {
+        self.now_us
+    }
+
+    /// What happened so far, in numbers.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            elections: self.oracles.elections(),
+            ..self.counts.clone()
+        }
+    }
+
+    /// How requests ended so far.
+    #[must_use]
+    pub fn outcomes(&self) -> Outcomes {
+        self.workload.outcomes()
+    }
+
+    /// A hash over everything that happened.
+    #[must_use]
+    pub fn digest(&self) -> u64 {
+        self.trace.digest()
+    }
+
+    /// Each replica of a node after its last turn; empty while it is down.
+    #[must_use]
+    pub fn status(&self, node: usize) -> &[ReplicaStatus] {
+        &self.status[node]
+    }
+
+    /// Lets virtual time pass.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold.
+    pub fn run_until(&mut self, until_us: u64) -> Result<(), Violation> {
+        while let Some((at, event)) = self.queue.pop(until_us) {
+            self.now_us = at;
+            self.happen(event)?;
+        }
+        self.now_us = self.now_us.max(until_us);
+        Ok(())
+    }
+
+    fn is_life(&self, node: usize, life: u64) -> bool {
+        self.nodes[node].is_up() && self.nodes[node].life == life
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        match event {
+            Event::Turn { node, life } if self.is_life(node, life) => self.turn(node),
+            Event::Tick { node, life } if self.is_life(node, life) => {
+                self.wake(node);
+                Ok(())
+            }
+            Event::Synced { node, life } if self.is_life(node, life) => self.synced(node),
+            Event::Durable { node, life, up_to } if self.is_life(node, life) => self.durable(node, up_to),
+            Event::Maintain { node, life } if self.is_life(node, life) => self.maintain(node),
+            Event::Turn { .. }
+            | Event::Tick { .. }
+            | Event::Synced { .. }
+            | Event::Durable { .. }
+            | Event::Maintain { .. } => Ok(()), // of an earlier life
+            Event::Deliver {
+                from,
+                to,
+                number,
+                message,
+            } => {
+                self.deliver(from, to, number, *message);
+                Ok(())
+            }
+            Event::Start { node } => self.start(node),
+            Event::Resume { node } => {
+                if self.nodes[node].is_up() && self.now_us >= self.nodes[node].paused_until_us {
+                    self.wake(node);
+                }
+                Ok(())
+            }
+            Event::Opened {
+                side,
+                other,
+                number,
+                life,
+            } => {
+                if self.is_life(side, life) {
+                    self.opened(side, other, number);
+                }
+                Ok(())
+            }
+            Event::Closed { side, other, number } => {
+                self.closed(side, other, number);
+                Ok(())
+            }
+            Event::Connect { a, b } => {
+                self.connect(a, b);
+                Ok(())
+            }
+            Event::Strike => {
+                if !self.healing {
+                    self.strike();
+                    let at = self.next_strike();
+                    self.queue.push(at, Event::Strike);
+                }
+                Ok(())
+            }
+            Event::Unblock { pairs } => {
+                for (from, to) in pairs {
+                    self.network.unblock(from, to);
+                }
+                Ok(())
+            }
+            Event::Client { client } => {
+                self.client(client);
+                Ok(())
+            }
+            Event::Last { task } => {
+                self.last(task);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether some node leads every shard; for tests.
+    #[must_use]
+    pub fn has_leaders(&self) -> bool {
+        (0..=u64::from(self.plan.shards)).all(|shard| self.leader_of(shard).is_some())
+    }
+
+    /// The node that leads a shard in the newest term, as far as the nodes themselves say.
+    #[must_use]
+    pub fn leader_of(&self, shard: u64) -> Option<usize> {
+        let leads = |node: usize| {
+            let status = self.status[node]
+                .iter()
+                .find(|status| status.shard == ShardId(shard))?;
+            (status.role == Role::Leader).then_some((status.term, node))
+        };
+        (0..self.nodes.len())
+            .filter_map(leads)
+            .max()
+            .map(|(_, node)| node)
+    }
+
+    /// The faults of the plan, for reports.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        self.plan.faults.iter().map(|(fault, _)| *fault).collect()
+    }
+}

@@ -1,0 +1,161 @@
+//! What the oracles are shown: each turn's effects, and now and then the whole of a replica.
+
+use quorate_raft::Role;
+use quorate_storage::ShardId;
+use quorate_store::ReplicaStatus;
+
+use super::World;
+use crate::oracle::{Leases, Standing, Violation};
+use crate::process::Turn;
+
+impl World {
+    /// Shows the oracles what a turn did.
+    pub(super) fn observe(&mut self, node: usize, turn: &Turn, lives: bool) -> Result<(), Violation> {
+        for (_, message) in &turn.sends {
+            self.oracles.sent(node, message)?;
+        }
+        for op in &turn.log {
+            self.oracles.logged(node, op)?;
+        }
+        for (shard, entry) in &turn.applied {
+            self.counts.applied += 1;
+            self.oracles.applied((node, *shard), entry)?;
+        }
+        if !lives {
+            return Ok(());
+        }
+        let times = self.nodes[node].clock.times(self.now_us);
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(());
+        };
+        process.store.validate();
+        let now = process.status(times);
+        let mut words = vec![2, node as u64];
+        for (at, status) in now.iter().enumerate() {
+            let before = self.status[node].get(at);
+            self.oracles.status(node, before, status)?;
+            words.extend([
+                status.term.0,
+                status.role as u64,
+                status.commit.0,
+                status.applied.0,
+                status.last.0,
+            ]);
+            if before.is_none_or(|before| (before.role, before.term) != (status.role, status.term)) {
+                let (term, role, lease) = (status.term, status.role, status.lease);
+                self.trace
+                    .event(self.now_us, &[3, node as u64, status.shard.0], || {
+                        format!(
+                            "n{} s{} is {role:?} in term {term}{}",
+                            node + 1,
+                            status.shard,
+                            if lease { " (lease)" } else { "" }
+                        )
+                    });
+            }
+            if status.installing && before.is_some_and(|before| !before.installing) {
+                self.counts.snapshots += 1;
+            }
+        }
+        let now_us = self.now_us;
+        self.trace.event(now_us, &words, || {
+            let shards = now.iter().map(|s| {
+                format!(
+                    "s{} {:?}@{} applied={} commit={} last={}",
+                    s.shard, s.role, s.term, s.applied, s.commit, s.last
+                )
+            });
+            format!("n{} turn: {}", node + 1, shards.collect::<Vec<_>>().join("; "))
+        });
+        let standings: Vec<_> = now
+            .iter()
+            .map(|status| (status.shard, standing(status)))
+            .collect();
+        self.status[node] = now;
+        for (shard, standing) in standings {
+            self.check_lease((node, shard), standing)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the leases that may be in conflict with how a replica stands, each by its own clock.
+    pub(super) fn check_lease(&mut self, at: (usize, ShardId), stands: Standing) -> Result<(), Violation> {
+        for other in self.oracles.leases.stands(at, stands) {
+            let times = self.nodes[other].clock.times(self.now_us);
+            let Some(process) = &self.nodes[other].process else {
+                continue;
+            };
+            if let Some(theirs) = process.status(times).iter().find(|status| status.shard == at.1) {
+                Leases::check(at.1, (at.0, stands), (other, standing(theirs)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares a replica's content and log with what is known, now and then: it reads all of it.
+    pub(super) fn sample(&mut self, node: usize) -> Result<(), Violation> {
+        if !self.rng.one_in(8) {
+            return Ok(());
+        }
+        let shard = ShardId(self.rng.below(u64::from(self.plan.shards) + 1));
+        self.check_content(node, shard)?;
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(());
+        };
+        let at = (node, shard);
+        if self.status[node]
+            .iter()
+            .any(|status| status.shard == shard && status.installing)
+        {
+            return Ok(());
+        }
+        let entries: Vec<_> = process
+            .store
+            .log_entries(shard)
+            .map(|entry| (entry.index, entry.term, crate::oracle::hash_of(entry)))
+            .collect();
+        let mirror: Vec<_> = self.oracles.mirrors.entry(at).iter().collect();
+        // What the store forgets goes to the log with its next write.
+        let kept = mirror.len().saturating_sub(entries.len());
+        if mirror[kept..] != entries {
+            let detail = format!(
+                "shard {shard} on node {}: memory holds another log than what was given to the disk",
+                node + 1
+            );
+            return Err(Violation::new("the log in memory is the one on disk", detail));
+        }
+        Ok(())
+    }
+
+    /// Digests a replica and compares it with others at the same position.
+    pub(crate) fn check_content(
+        &mut self,
+        node: usize,
+        shard: ShardId,
+    ) -> Result<Option<(u64, u64)>, Violation> {
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(None);
+        };
+        let broken = |detail: String| Violation::new("the state engine can be read", detail);
+        let found = process
+            .store
+            .digest(shard)
+            .map_err(|error| broken(error.to_string()))?;
+        let Some((applied, digest)) = found else {
+            return Ok(None);
+        };
+        self.counts.digests += 1;
+        self.oracles
+            .state_machine
+            .digest((node, shard), applied.index, digest ^ applied.stamp_ms)?;
+        Ok(Some((applied.index.0, digest)))
+    }
+}
+
+fn standing(status: &ReplicaStatus) -> Standing {
+    Standing {
+        term: status.term,
+        leads: status.role == Role::Leader,
+        lease: status.lease,
+    }
+}
