@@ -3,8 +3,17 @@
 //! Segments are freed from the front only. A record that makes others dead (an overwriting append, a
 //! compaction, a reset, a tombstone) lies behind them, so it is never freed before they are, and nothing
 //! dead comes back. What is alive in the oldest segment is moved to the newest when the live records are
-//! less than half of the log, so moving costs at most as much as it frees, and a shard that rests does not
-//! pin the segments of those that work.
+//! less than half of the log, so a shard that rests does not pin the segments of those that work.
+//!
+//! Moving goes in passes. A pass moves each record at most once, namely out of the segments that are older
+//! than the one that is written to when it begins, and it begins only after the callers have written at least
+//! as much as is live since the last one began. So moving writes about as much as the callers do at most
+//! (write amplification of two), and the housekeeping ends: every step frees a segment, moves the pass's
+//! cursor on, moves states out of a segment of the pass, or prepares the one segment ahead. A pass has
+//! finitely many segments and never gains one, a segment is prepared only after one was begun, which takes a
+//! segment's worth of moved records, and without new writes no other pass begins. How much space a pass wins
+//! does not matter for that: frames, headers and unused ends of segments may well keep the live records at
+//! less than half of the log for ever.
 
 use std::io;
 
@@ -31,12 +40,14 @@ const STEP_WRITE_BYTES: usize = 256 << 10;
 /// States moved in one step.
 const STEP_STATES: usize = 1024;
 
-/// How far the oldest segment has been moved.
+/// How far moving has come.
 #[derive(Debug)]
-pub(super) struct Relocation {
-    /// The segment.
+pub(super) struct Pass {
+    /// Only segments in front of this one are moved.
+    end: u64,
+    /// The segment that is being moved.
     sequence: u64,
-    /// Entries in frames in front of this offset are moved.
+    /// Its entries in frames in front of this offset are moved.
     cursor: u64,
 }
 
@@ -102,10 +113,15 @@ impl<D: Disk> RaftLog<D> {
     fn move_oldest(&mut self) -> Result<bool, LogError> {
         let oldest = &self.segments[0];
         let (sequence, end, name) = (oldest.sequence, oldest.end, oldest.name());
-        let mut cursor = match &self.relocation {
-            Some(relocation) if relocation.sequence == sequence => relocation.cursor,
-            _ if self.is_moving_worthwhile() => FRAMES_AT,
-            _ => return Ok(false),
+        let (pass_end, mut cursor) = match &self.pass {
+            Some(pass) if pass.sequence == sequence => (pass.end, pass.cursor),
+            _ if !self.is_mostly_dead() => return Ok(false),
+            Some(pass) if sequence < pass.end => (pass.end, FRAMES_AT),
+            _ if self.written_since_pass < self.index.live_total() => return Ok(false),
+            _ => {
+                self.written_since_pass = 0;
+                (self.current().sequence, FRAMES_AT)
+            }
         };
         if cursor < end {
             self.move_entries(&mut cursor)?;
@@ -124,11 +140,16 @@ impl<D: Disk> RaftLog<D> {
             }
             self.move_states(&states, unlisted)?;
         }
-        self.relocation = Some(Relocation { sequence, cursor });
+        self.pass = Some(Pass {
+            end: pass_end,
+            sequence,
+            cursor,
+        });
         Ok(true)
     }
 
-    fn is_moving_worthwhile(&self) -> bool {
+    /// The log is long enough, and less than half of it is live.
+    fn is_mostly_dead(&self) -> bool {
         let closed: u64 = self
             .segments
             .iter()

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::encoder::{Encoder, shard_of};
-use super::gc::Relocation;
+use super::gc::Pass;
 use super::index::{LogIndex, Place};
 use super::pool::{Pool, Prepared};
 use super::segment::{self, BEGIN_AT, Begin, FRAMES_AT, Link, Segment};
@@ -31,7 +31,9 @@ pub struct RaftLog<D: Disk> {
     /// nothing in it is known to be.
     pub(super) synced: u64,
     pub(super) encoder: Encoder,
-    pub(super) relocation: Option<Relocation>,
+    pub(super) pass: Option<Pass>,
+    /// Bytes that the callers wrote since the last pass of moving began.
+    pub(super) written_since_pass: u64,
     /// What failed first (P2).
     pub(super) failed: Option<(String, &'static str)>,
     pub(super) disk_full: bool,
@@ -83,7 +85,9 @@ impl<D: Disk> RaftLog<D> {
         self.encoder
             .batch(batch)
             .map_err(failing(sequence, "encoding a batch"))?;
-        let place = self.reserve(self.encoder.len())?;
+        let len = self.encoder.len();
+        self.written_since_pass = self.written_since_pass.saturating_add(len);
+        let place = self.reserve(len)?;
         for (n, op) in batch.ops.iter().enumerate() {
             let end = if n + 1 < batch.ops.len() {
                 self.encoder.start_of(n + 1)

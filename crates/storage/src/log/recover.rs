@@ -114,7 +114,9 @@ pub(super) fn open<D: Disk>(
         next: None,
         synced,
         encoder: Encoder::default(),
-        relocation: None,
+        pass: None,
+        // Processes before this one have written what there is: one pass is paid for.
+        written_since_pass: u64::MAX,
         failed: None,
         disk_full: false,
     };
