@@ -22,8 +22,8 @@ pub struct Entry {
 pub enum Payload {
     /// A command of the application; empty for the entry that a new leader appends.
     Normal(Bytes),
-    /// A membership change, in effect when applied.
-    ConfChange(ConfChange),
+    /// A membership change, in effect when applied. Boxed: rare and large, it would double every entry.
+    ConfChange(Box<ConfChange>),
 }
 
 impl Payload {

@@ -601,7 +601,7 @@ impl<S: Storage> Raft<S> {
         // Leaving a joint configuration is any leader's duty once the entering is applied. It can be refused
         // while leadership is handed over; the next applied entry tries again.
         if self.tracker.config.auto_leave && index >= self.pending_conf_index && self.role == Role::Leader {
-            match self.propose(alloc::vec![Payload::ConfChange(crate::ConfChange::default())]) {
+            match self.propose(alloc::vec![Payload::ConfChange(Box::default())]) {
                 Ok(_) | Err(StepError::Propose(_)) => {}
                 Err(error) => return Err(error),
             }

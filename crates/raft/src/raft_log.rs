@@ -210,7 +210,7 @@ impl<S: Storage> RaftLog<S> {
                 return Err(StorageError::Compacted { first, asked: low });
             }
             let stable_end = end.min(offset);
-            found = self.storage.entries(low, stable_end, max_bytes)?;
+            self.storage.entries(low, stable_end, max_bytes, &mut found)?;
             // Storage may have stopped at the limit.
             if found.len() as u64 != stable_end.0 - low.0 || end <= offset {
                 return Ok(found);

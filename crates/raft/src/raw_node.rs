@@ -1,5 +1,6 @@
 //! The core's surface.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -220,7 +221,7 @@ impl<S: Storage> RawNode<S> {
     ///
     /// As [`RawNode::propose`].
     pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<(Term, Index), StepError> {
-        self.propose_payloads(vec![Payload::ConfChange(change)])
+        self.propose_payloads(vec![Payload::ConfChange(Box::new(change))])
     }
 
     fn propose_payloads(&mut self, payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {

@@ -9,8 +9,15 @@ use crate::{ConfState, Entry, HardState, Index, Snapshot, Term};
 pub trait Storage {
     /// What was durable when the process started.
     fn initial_state(&self) -> Result<(HardState, ConfState), StorageError>;
-    /// Entries in `[low, end)`, at least one, then as many as fit `max_bytes` of payload.
-    fn entries(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError>;
+    /// Adds to `found` the entries in `[low, end)`: at least one, then as many as fit `max_bytes` of payload.
+    /// After an error `found` is of no use.
+    fn entries(
+        &self,
+        low: Index,
+        end: Index,
+        max_bytes: u64,
+        found: &mut Vec<Entry>,
+    ) -> Result<(), StorageError>;
     /// The term at `index`, in `[first_index - 1, last_index]`.
     fn term(&self, index: Index) -> Result<Term, StorageError>;
     /// The first position that is still available as an entry.

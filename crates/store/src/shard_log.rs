@@ -145,7 +145,13 @@ impl Storage for ShardLog {
         Ok(self.initial.clone())
     }
 
-    fn entries(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
+    fn entries(
+        &self,
+        low: Index,
+        end: Index,
+        max_bytes: u64,
+        found: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
         if low <= self.base.0 {
             return Err(StorageError::Compacted {
                 first: self.base.0.next(),
@@ -158,16 +164,16 @@ impl Storage for ShardLog {
                 asked: end.prev(),
             });
         }
+        let before = found.len();
         let mut size = 0u64;
-        let mut found = Vec::new();
         for entry in self.entries.range(self.position(low)..self.position(end)) {
             size = size.saturating_add(entry_bytes(entry));
-            if !found.is_empty() && size > max_bytes {
+            if found.len() > before && size > max_bytes {
                 break;
             }
             found.push(entry.clone());
         }
-        Ok(found)
+        Ok(())
     }
 
     fn term(&self, index: Index) -> Result<Term, StorageError> {

@@ -88,7 +88,7 @@ impl Wire for Payload {
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(match reader.u8("payload")? {
             PAYLOAD_NORMAL => Payload::Normal(reader.bytes("command")?),
-            PAYLOAD_CONF_CHANGE => Payload::ConfChange(ConfChange::take(reader)?),
+            PAYLOAD_CONF_CHANGE => Payload::ConfChange(Box::new(ConfChange::take(reader)?)),
             tag => return Err(reader.unknown_tag("payload", tag)),
         })
     }

@@ -246,7 +246,7 @@ impl Gen {
     }
     pub(crate) fn payload(&mut self) -> Payload {
         if self.below(4) == 0 {
-            Payload::ConfChange(self.conf_change())
+            Payload::ConfChange(Box::new(self.conf_change()))
         } else {
             Payload::Normal(self.bytes())
         }

@@ -29,7 +29,7 @@ fn rn_01_proposals_are_the_last_entries_unchanged() {
     let stored = node.ready().expect("memory").append.expect("entries").entries;
     let payloads: Vec<Payload> = stored.into_iter().map(|entry| entry.payload).collect();
     let data = Payload::Normal(Bytes::from_static(b"somedata"));
-    assert_eq!(payloads, [data, Payload::ConfChange(joint)]);
+    assert_eq!(payloads, [data, Payload::ConfChange(Box::new(joint))]);
 }
 
 #[test]

@@ -140,8 +140,14 @@ impl Storage for NodeStorage {
     fn initial_state(&self) -> Result<(HardState, ConfState), StorageError> {
         self.log.initial_state()
     }
-    fn entries(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
-        self.log.entries(low, end, max_bytes)
+    fn entries(
+        &self,
+        low: Index,
+        end: Index,
+        max_bytes: u64,
+        found: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
+        self.log.entries(low, end, max_bytes, found)
     }
     fn term(&self, index: Index) -> Result<Term, StorageError> {
         self.log.term(index)

@@ -104,7 +104,7 @@ pub(super) fn entry(index: Index, raw: &[u8]) -> Option<Entry> {
     let payload = raw.get(ENTRY_FIXED_LEN..)?;
     let payload = match raw[12] {
         NORMAL => Payload::Normal(Bytes::copy_from_slice(payload)),
-        CONF_CHANGE => Payload::ConfChange(conf_change(payload)?),
+        CONF_CHANGE => Payload::ConfChange(Box::new(conf_change(payload)?)),
         _ => return None,
     };
     Some(Entry { term, index, payload })

@@ -145,11 +145,11 @@ pub fn payload(index: u64, salt: u64, len: usize) -> Payload {
             replica: ReplicaId(salt),
         };
         let context = Bytes::from(salt.to_le_bytes().to_vec());
-        return Payload::ConfChange(ConfChange {
+        return Payload::ConfChange(Box::new(ConfChange {
             changes: vec![change; 1 + len % 3],
             context,
             ..ConfChange::default()
-        });
+        }));
     }
     let mut data = vec![salt as u8; len];
     data.iter_mut()
