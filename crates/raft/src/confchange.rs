@@ -1,34 +1,50 @@
 //! Membership arithmetic: what a change makes of a configuration (Raft paper §6, thesis §4).
 
 use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt;
 
 use crate::quorum::MajorityConfig;
 use crate::tracker::{ProgressMap, Tracker, TrackerConfig};
-use crate::{ConfChange, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, Index, ReplicaId};
+use crate::{
+    ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, Index, ReplicaId,
+};
 
 /// Why a change does not fit the configuration.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ConfChangeError {
     /// Two joint configurations cannot overlap.
-    #[error("config is already joint")]
     AlreadyJoint,
     /// There is nothing to leave.
-    #[error("can't leave a non-joint config")]
     NotJoint,
     /// A joint configuration needs an outgoing half.
-    #[error("can't make a zero-voter config joint")]
     ZeroVoters,
     /// Only joint changes apply to a joint configuration.
-    #[error("can't apply simple config change in joint config")]
     SimpleInJoint,
     /// One step may change one voter only, or two majorities could be disjoint.
-    #[error("more than one voter changed without entering joint config")]
     TooManyVoters,
     /// Nobody would be left to decide.
-    #[error("removed all voters")]
     NoVoters,
+    /// The old wire form holds one change, and cannot be joint.
+    NotV1,
 }
+
+impl fmt::Display for ConfChangeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AlreadyJoint => "config is already joint",
+            Self::NotJoint => "can't leave a non-joint config",
+            Self::ZeroVoters => "can't make a zero-voter config joint",
+            Self::SimpleInJoint => "can't apply simple config change in joint config",
+            Self::TooManyVoters => "more than one voter changed without entering joint config",
+            Self::NoVoters => "removed all voters",
+            Self::NotV1 => "the V1 form holds exactly one change, with transition Auto",
+        })
+    }
+}
+
+impl Error for ConfChangeError {}
 
 /// Applies changes to a copy of a configuration.
 #[derive(Debug)]
@@ -43,8 +59,15 @@ type Changed = Result<(TrackerConfig, ProgressMap), ConfChangeError>;
 
 impl Changer<'_> {
     /// Does what the change asks for: leave, enter joint, or a single step.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfChangeError`] if it does not fit; nothing is changed.
     pub fn change(&self, change: &ConfChange) -> Changed {
-        if change.leaves_joint() {
+        let single = change.changes.len() == 1 && change.transition == ConfChangeTransition::Auto;
+        if change.form == ConfChangeForm::V1 && !single {
+            Err(ConfChangeError::NotV1)
+        } else if change.leaves_joint() {
             self.leave_joint()
         } else if let Some(auto_leave) = change.enters_joint() {
             self.enter_joint(auto_leave, &change.changes)
@@ -101,6 +124,25 @@ impl Changer<'_> {
             return Err(ConfChangeError::TooManyVoters);
         }
         Ok(checked(config, progress))
+    }
+
+    /// Whether it removes the last member. [`Changer::simple`] refuses that; once it is committed nobody is left who
+    /// could mind.
+    pub(crate) fn ends_group(&self, change: &ConfChange) -> bool {
+        let config = &self.tracker.config;
+        match change.changes.as_slice() {
+            [
+                ConfChangeSingle {
+                    kind: ConfChangeKind::Remove,
+                    replica,
+                },
+            ] => {
+                !config.voters.is_joint()
+                    && config.learners.is_empty()
+                    && config.voters.incoming.ids() == [*replica]
+            }
+            _ => false,
+        }
     }
 
     fn copy(&self) -> (TrackerConfig, ProgressMap) {

@@ -2,7 +2,7 @@
 
 use crate::raft::{Campaign, Raft};
 use crate::{
-    Entry, Index, MessageBody, ProposeError, ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role,
+    Entry, Index, Message, MessageBody, ProposeError, ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role,
     Snapshot, StepError, Storage, Term,
 };
 
@@ -67,10 +67,22 @@ impl<S: Storage> Raft<S> {
                 }
                 leader => Err(ProposeError::NotLeader { leader }.into()),
             },
-            MessageBody::TransferLeader { .. } | MessageBody::ReadIndex { .. } => {
+            MessageBody::TransferLeader { .. } => {
                 // Without a leader it is lost, and whoever asked will ask again.
                 if let Some(leader) = self.leader {
                     self.send(leader, body);
+                }
+                Ok(())
+            }
+            MessageBody::ReadIndex { .. } => {
+                // Likewise. It is passed on in the name of who asked first: the answer is for that member.
+                if let Some(leader) = self.leader {
+                    self.messages.push(Message {
+                        from,
+                        to: leader,
+                        term: Term(0),
+                        body,
+                    });
                 }
                 Ok(())
             }
@@ -132,7 +144,8 @@ impl<S: Storage> Raft<S> {
     }
 
     fn take_snapshot(&mut self, from: ReplicaId, snapshot: Snapshot) -> Result<(), StepError> {
-        if snapshot.meta.term > self.term {
+        let meta = &snapshot.meta;
+        if meta.term > self.term || meta.index >= Index::LIMIT || meta.conf_state.validate().is_err() {
             return Ok(()); // no leader sends that
         }
         let restored = self.restore(snapshot)?;

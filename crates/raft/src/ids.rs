@@ -29,6 +29,10 @@ id! {
 }
 
 impl Index {
+    /// No log reaches it. A snapshot that claims it or more is nonsense, and positions behind any lower one cannot
+    /// overflow.
+    pub(crate) const LIMIT: Index = Index(1 << 63);
+
     /// The position after this one; the last one stays (only a peer's nonsense names it).
     #[must_use]
     pub const fn next(self) -> Index {
@@ -42,9 +46,13 @@ impl Index {
 }
 
 impl Term {
-    /// The term after this one.
+    /// No election reaches it: one every nanosecond would take three centuries. A message that claims it or more is
+    /// nonsense, and counting on from any lower term cannot overflow.
+    pub(crate) const LIMIT: Term = Term(1 << 63);
+
+    /// The term after this one; the last one stays (no member gets there).
     #[must_use]
     pub const fn next(self) -> Term {
-        Term(self.0 + 1)
+        Term(self.0.saturating_add(1))
     }
 }

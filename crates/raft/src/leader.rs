@@ -2,12 +2,13 @@
 
 use alloc::vec::Vec;
 
+use crate::confchange::Changer;
 use crate::quorum::VoteResult;
 use crate::raft::Raft;
 use crate::read_only::ReadRequest;
 use crate::{
-    Index, MessageBody, Payload, ProgressState, ProposeError, ReadOnlyOption, ReadState, RejectHint,
-    ReplicaId, Role, StepError, Storage, Term,
+    ConfChange, ConfChangeError, Index, MessageBody, Payload, ProgressState, ProposeError, ReadOnlyOption,
+    ReadState, RejectHint, ReplicaId, Role, StepError, Storage, Term,
 };
 
 impl<S: Storage> Raft<S> {
@@ -51,35 +52,63 @@ impl<S: Storage> Raft<S> {
 
     // ---- proposals ----
 
-    /// Appends proposals; returns where the first stands.
-    pub(crate) fn propose(&mut self, mut payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
+    /// Whether proposals are taken at all.
+    pub(crate) fn may_propose(&self) -> Result<(), ProposeError> {
         if self.role != Role::Leader {
-            return Err(ProposeError::NotLeader { leader: self.leader }.into());
+            return Err(ProposeError::NotLeader { leader: self.leader });
         }
         if self.tracker.progress.get(self.id).is_none() {
             // Removed, and still leading until it steps down: nothing new.
-            return Err(ProposeError::NotLeader { leader: None }.into());
+            return Err(ProposeError::NotLeader { leader: None });
         }
-        if self.transferee.is_some() {
-            return Err(ProposeError::TransferInProgress.into());
+        match self.transferee {
+            Some(target) => Err(ProposeError::TransferInProgress { target }),
+            None => Ok(()),
         }
+    }
+
+    /// Whether a change appended now will fit when it is applied. One at a time, so that it meets the present
+    /// configuration (thesis §4.1); in a joint configuration only the leaving, and the leaving only there.
+    pub(crate) fn check_conf_change(&self, change: &ConfChange) -> Result<(), ProposeError> {
+        if self.config.disable_conf_change_validation {
+            return Ok(());
+        }
+        if self.pending_conf_index > self.log.applied {
+            return Err(ProposeError::ConfChangePending {
+                until: self.pending_conf_index,
+            });
+        }
+        let joint = self.tracker.config.voters.is_joint();
+        if joint && !change.changes.is_empty() {
+            return Err(ProposeError::ConfChangeInJoint);
+        }
+        if !joint && change.changes.is_empty() {
+            return Err(ProposeError::ConfChange(ConfChangeError::NotJoint));
+        }
+        let changer = Changer {
+            tracker: &self.tracker,
+            last_index: self.log.last_index(),
+        };
+        changer.change(change).map(drop).map_err(ProposeError::ConfChange)
+    }
+
+    /// Appends proposals; returns where the first stands.
+    pub(crate) fn propose(&mut self, mut payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
+        self.may_propose()?;
         let first = self.log.last_index().next();
+        let pending_before = self.pending_conf_index;
         for (at, payload) in payloads.iter_mut().enumerate() {
             let Payload::ConfChange(change) = payload else {
                 continue;
             };
-            let pending = self.pending_conf_index > self.log.applied;
-            let joint = self.tracker.config.voters.is_joint();
-            let leaves = change.changes.is_empty();
-            // One at a time; in a joint configuration only the leaving; the leaving only there.
-            let fits = !pending && joint == leaves;
-            if fits || self.config.disable_conf_change_validation {
+            if self.check_conf_change(change).is_ok() {
                 self.pending_conf_index = Index(first.0 + at as u64);
             } else {
                 *payload = Payload::Normal(bytes::Bytes::new());
             }
         }
         if !self.append_proposals(payloads) {
+            self.pending_conf_index = pending_before;
             return Err(ProposeError::TooManyUncommittedBytes.into());
         }
         self.broadcast_append()?;
@@ -206,7 +235,10 @@ impl<S: Storage> Raft<S> {
     pub(crate) fn read_index(&mut self, request: ReadRequest) -> Result<(), StepError> {
         // Before an entry of its term is committed a leader does not know the commit index (Raft paper §8).
         if !self.committed_in_term() {
-            self.early_reads.push(request);
+            // Who asks again gets one answer.
+            if !self.early_reads.contains(&request) {
+                self.early_reads.push(request);
+            }
             return Ok(());
         }
         // A leader that was demoted may lead a group whose only voter is another: that one could have replaced it.
@@ -257,7 +289,7 @@ impl<S: Storage> Raft<S> {
         // A newer wish replaces an older one; handing it to oneself takes it back.
         self.transferee = None;
         if target == self.id {
-            return Ok(());
+            return self.leave_joint_if_due();
         }
         self.election_elapsed = 0;
         self.transferee = Some(target);

@@ -8,6 +8,8 @@
 extern crate alloc;
 
 pub mod confchange;
+mod config;
+mod error;
 mod follower;
 mod ids;
 mod inflights;
@@ -22,12 +24,15 @@ mod raw_node;
 mod read_only;
 mod ready;
 mod rng;
+mod status;
 mod step;
 mod storage;
 mod tracker;
 mod unstable;
 
 pub use confchange::ConfChangeError;
+pub use config::{Config, ReadOnlyOption};
+pub use error::{ConfStateError, ConfigError, ProposeError, StartError, StepError, StorageError};
 pub use ids::{Index, ReplicaId, Term};
 pub use inflights::Inflights;
 pub use mem_storage::MemStorage;
@@ -36,7 +41,8 @@ pub use message::{
     HardState, Message, MessageBody, Payload, ReadContext, RejectHint, Snapshot, SnapshotMeta,
 };
 pub use progress::Progress;
-pub use raw_node::{Config, ProgressState, ProgressView, ProposeError, RawNode, ReadOnlyOption, StepError};
+pub use raw_node::RawNode;
 pub use ready::{AppendDone, AppendWork, ApplyWork, ReadState, Ready, Role, SoftState};
-pub use storage::{Storage, StorageError};
+pub use status::{ProgressState, ProgressView, Status};
+pub use storage::Storage;
 pub use tracker::{ProgressMap, Tracker, TrackerConfig};

@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 use bytes::Bytes;
 
-use crate::{Index, ReplicaId, Term};
+use crate::{ConfStateError, Index, ReplicaId, Term};
 
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -306,15 +306,13 @@ impl MessageBody {
         }
     }
 
-    /// Whether a member tells it to itself.
+    /// Whether a member is told it under its own name: that something which it wrote is durable. Everything else
+    /// that claims to come from the receiver is a local message, and has no place on the network.
     pub(crate) fn may_be_own(&self) -> bool {
         match self {
             MessageBody::AppendResponse { reject: None, .. }
             | MessageBody::VoteResponse { .. }
-            | MessageBody::PreVoteResponse { .. }
-            | MessageBody::Propose { .. }
-            | MessageBody::ReadIndex { .. }
-            | MessageBody::TransferLeader { .. } => true,
+            | MessageBody::PreVoteResponse { .. } => true,
             MessageBody::Append { .. }
             | MessageBody::AppendResponse { reject: Some(_), .. }
             | MessageBody::Heartbeat { .. }
@@ -323,7 +321,40 @@ impl MessageBody {
             | MessageBody::PreVote { .. }
             | MessageBody::Snapshot(_)
             | MessageBody::TimeoutNow
-            | MessageBody::ReadIndexResponse { .. } => false,
+            | MessageBody::TransferLeader { .. }
+            | MessageBody::ReadIndex { .. }
+            | MessageBody::ReadIndexResponse { .. }
+            | MessageBody::Propose { .. } => false,
         }
+    }
+}
+
+impl ConfState {
+    /// Checks that changes of membership can lead to this configuration. Nobody at all is one: a member that has
+    /// not joined yet, or whose group has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfStateError`] names the member that does not fit.
+    pub fn validate(&self) -> Result<(), ConfStateError> {
+        let voters = || self.voters.iter().chain(&self.voters_outgoing);
+        let learners = || self.learners.iter().chain(&self.learners_next);
+        if voters().chain(learners()).any(|id| *id == ReplicaId(0)) {
+            return Err(ConfStateError::ZeroId);
+        }
+        if self.voters.is_empty() && voters().chain(learners()).next().is_some() {
+            return Err(ConfStateError::NoVoters);
+        }
+        if let Some(id) = voters().find(|id| self.learners.contains(id)) {
+            return Err(ConfStateError::VoterAndLearner(*id));
+        }
+        let stays = |id: &&ReplicaId| !self.voters_outgoing.contains(id) || self.voters.contains(id);
+        if let Some(id) = self.learners_next.iter().find(stays) {
+            return Err(ConfStateError::NotOutgoing(*id));
+        }
+        if self.auto_leave && self.voters_outgoing.is_empty() {
+            return Err(ConfStateError::NotJoint);
+        }
+        Ok(())
     }
 }

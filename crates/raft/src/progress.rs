@@ -1,7 +1,7 @@
 //! A follower as its leader sees it.
 
 use crate::inflights::Inflights;
-use crate::{Index, ProgressState, ProgressView};
+use crate::{Index, ProgressState};
 
 /// What a gathering leader owes a follower when the Ready is taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -155,14 +155,5 @@ impl Progress {
 
     pub(crate) fn owe(&mut self, owed: Owed) {
         self.owed = self.owed.max(owed);
-    }
-
-    pub(crate) fn view(&self) -> ProgressView {
-        ProgressView {
-            matched: self.matched,
-            next: self.next,
-            state: self.state,
-            recent_active: self.recent_active,
-        }
     }
 }

@@ -11,7 +11,7 @@ use crate::rng::Rng;
 use crate::tracker::{ProgressMap, Tracker, TrackerConfig};
 use crate::{
     ConfState, Config, Entry, HardState, Index, Message, MessageBody, Payload, ProgressState, ReadContext,
-    ReadState, ReplicaId, Role, SoftState, StepError, Storage, StorageError, Term,
+    ReadState, ReplicaId, Role, SoftState, StartError, StepError, Storage, StorageError, Term,
 };
 
 /// Why a campaign starts.
@@ -61,8 +61,9 @@ pub(crate) struct Raft<S: Storage> {
 }
 
 impl<S: Storage> Raft<S> {
-    pub(crate) fn new(config: Config, storage: S) -> Result<Self, StorageError> {
+    pub(crate) fn new(config: Config, storage: S) -> Result<Self, StartError> {
         let (hard_state, conf_state) = storage.initial_state()?;
+        conf_state.validate()?;
         let log = RaftLog::new(storage, config.max_committed_bytes_per_ready)?;
         let tracker = Tracker::new(config.max_inflight_messages, config.max_inflight_bytes)
             .restore(&conf_state, log.last_index());
@@ -91,16 +92,28 @@ impl<S: Storage> Raft<S> {
         };
         let (commit, last) = (hard_state.commit, raft.log.last_index());
         if commit > last {
-            return Err(StorageError::Failed(alloc::format!(
-                "hard state has commit index {commit}, but the log ends at {last}: its tail was lost"
-            )));
+            return Err(StartError::CommitPastLog { commit, last });
+        }
+        // Who starts from a snapshot may have no hard state yet; who stored an entry has stored its term.
+        let first = raft.log.first_index()?;
+        if last >= first {
+            let last_term = raft.log.last_term()?;
+            if last_term > raft.term {
+                let term = raft.term;
+                return Err(StartError::HardStateBehindLog {
+                    term,
+                    last,
+                    last_term,
+                });
+            }
         }
         // What is applied was committed. The stored commit index may lag behind it: it is not synced by itself.
         let applied = raft.config.applied;
         if applied > last {
-            return Err(StorageError::Failed(alloc::format!(
-                "applied index is {applied}, but the log ends at {last}: its tail was lost"
-            )));
+            return Err(StartError::AppliedPastLog { applied, last });
+        }
+        if applied > Index(0) && applied < first.prev() {
+            return Err(StartError::AppliedBeforeLog { applied, first });
         }
         raft.log.commit = raft.log.commit.max(commit).max(applied);
         if applied > raft.log.applied {
@@ -390,7 +403,8 @@ impl<S: Storage> Raft<S> {
         self.leader = None;
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
-        self.election_timeout = self.config.election_ticks + self.rng.below(self.config.election_ticks);
+        self.election_timeout =
+            self.config.election_timeout_min() + self.rng.below(self.config.election_ticks);
         self.transferee = None;
         self.tracker.reset_votes();
         let last = self.log.last_index();
@@ -472,6 +486,9 @@ impl<S: Storage> Raft<S> {
     pub(crate) fn hup(&mut self, campaign: Campaign) -> Result<(), StepError> {
         if self.role == Role::Leader || !self.promotable() || self.has_unapplied_conf_change()? {
             return Ok(());
+        }
+        if self.term.next() >= Term::LIMIT {
+            return Ok(()); // nobody would listen
         }
         self.campaign(campaign)
     }
@@ -563,7 +580,9 @@ impl<S: Storage> Raft<S> {
                 self.check_quorum();
             }
             // A transfer that took this long failed; the leader goes on (thesis §3.10).
-            self.transferee = None;
+            if self.transferee.take().is_some() {
+                self.leave_joint_if_due()?;
+            }
         }
         if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_ticks {
             self.heartbeat_elapsed = 0;
@@ -598,15 +617,22 @@ impl<S: Storage> Raft<S> {
     pub(crate) fn applied_to(&mut self, index: Index, bytes: u64) -> Result<(), StepError> {
         let index = index.max(self.log.applied);
         self.log.applied_to(index, bytes);
-        // Leaving a joint configuration is any leader's duty once the entering is applied. It can be refused
-        // while leadership is handed over; the next applied entry tries again.
-        if self.tracker.config.auto_leave && index >= self.pending_conf_index && self.role == Role::Leader {
-            match self.propose(alloc::vec![Payload::ConfChange(Box::default())]) {
-                Ok(_) | Err(StepError::Propose(_)) => {}
-                Err(error) => return Err(error),
-            }
+        self.leave_joint_if_due()
+    }
+
+    /// Leaving a joint configuration is any leader's duty once the entering is applied. It is refused while
+    /// leadership is handed over; what ends the handing over tries again.
+    pub(crate) fn leave_joint_if_due(&mut self) -> Result<(), StepError> {
+        if !self.tracker.config.auto_leave
+            || self.log.applied < self.pending_conf_index
+            || self.role != Role::Leader
+        {
+            return Ok(());
         }
-        Ok(())
+        match self.propose(alloc::vec![Payload::ConfChange(Box::default())]) {
+            Ok(_) | Err(StepError::Propose(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn applied_snapshot(&mut self, index: Index) -> Result<(), StepError> {

@@ -79,7 +79,18 @@ impl<S: Storage> RaftLog<S> {
         if index.next() < first {
             return Err(StorageError::Compacted { first, asked: index });
         }
-        self.storage.term(index)
+        self.storage.term(index).map_err(|error| self.lost(error))
+    }
+
+    /// What storage was told to keep and does not have is lost, not merely unavailable.
+    fn lost(&self, error: StorageError) -> StorageError {
+        match error {
+            StorageError::Unavailable { last, .. } => StorageError::LostTail {
+                last,
+                stored: self.unstable.offset.prev(),
+            },
+            error => error,
+        }
     }
 
     /// The term at `index`, if it is known.
@@ -210,7 +221,10 @@ impl<S: Storage> RaftLog<S> {
                 return Err(StorageError::Compacted { first, asked: low });
             }
             let stable_end = end.min(offset);
-            self.storage.entries(low, stable_end, max_bytes, &mut found)?;
+            self.storage
+                .entries(low, stable_end, max_bytes, &mut found)
+                .map_err(|error| self.lost(error))?;
+            check_slice(&found, low, stable_end)?;
             // Storage may have stopped at the limit.
             if found.len() as u64 != stable_end.0 - low.0 || end <= offset {
                 return Ok(found);
@@ -288,4 +302,22 @@ impl<S: Storage> RaftLog<S> {
         self.commit = snapshot.meta.index;
         self.unstable.restore(snapshot);
     }
+}
+
+/// Storage answers a request for `[low, end)` with entries from `low` on, at least one, without gaps.
+fn check_slice(found: &[Entry], low: Index, end: Index) -> Result<(), StorageError> {
+    let fits = match (found.first(), found.last()) {
+        (Some(first), Some(last)) => {
+            let span = last.index.0.checked_sub(low.0);
+            first.index == low && span == Some(found.len() as u64 - 1) && last.index < end
+        }
+        _ => false,
+    };
+    if fits {
+        return Ok(());
+    }
+    let positions: Vec<Index> = found.iter().map(|entry| entry.index).collect();
+    Err(StorageError::Failed(format!(
+        "entries in [{low}, {end}) were asked for, and storage gave {positions:?}"
+    )))
 }

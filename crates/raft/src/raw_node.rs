@@ -15,93 +15,10 @@ use crate::raft_log::{payload_bytes, total_bytes};
 use crate::read_only::ReadRequest;
 use crate::tracker::Tracker;
 use crate::{
-    AppendDone, AppendWork, ApplyWork, ConfChange, ConfState, HardState, Index, Message, MessageBody,
-    Payload, ReadContext, Ready, ReplicaId, Role, SoftState, Storage, StorageError, Term,
+    AppendDone, AppendWork, ApplyWork, ConfChange, ConfChangeError, ConfState, Config, Entry, HardState,
+    Index, Message, MessageBody, Payload, ProgressState, ProgressView, ReadContext, Ready, ReplicaId, Role,
+    SoftState, StartError, Status, StepError, Storage, StorageError, Term,
 };
-
-/// How ReadIndex confirms leadership.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum ReadOnlyOption {
-    /// A round of heartbeats to a quorum.
-    #[default]
-    Safe,
-    /// The reference's tick-based lease; needs `check_quorum`. Off in the store.
-    LeaseBased,
-}
-
-/// A member's settings.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// This member.
-    pub id: ReplicaId,
-    /// Ticks without a leader before a campaign; randomized in `[T, 2T)`.
-    pub election_ticks: u32,
-    /// Ticks between heartbeats, less than `election_ticks`.
-    pub heartbeat_ticks: u32,
-    /// What the application has applied.
-    pub applied: Index,
-    /// Payload bytes in one append; at least one entry always goes.
-    pub max_bytes_per_message: u64,
-    /// Payload bytes of committed entries in one Ready.
-    pub max_committed_bytes_per_ready: u64,
-    /// Payload bytes of proposed and not yet committed entries; `u64::MAX` is no limit.
-    pub max_uncommitted_bytes: u64,
-    /// Appends in flight to one follower.
-    pub max_inflight_messages: usize,
-    /// Payload bytes in flight to one follower; `u64::MAX` is no limit.
-    pub max_inflight_bytes: u64,
-    /// Ask before campaigning (thesis 9.6).
-    pub pre_vote: bool,
-    /// Leader steps down without a quorum; votes are refused while a leader is heard (thesis 6.2, 6.4).
-    pub check_quorum: bool,
-    /// See [`ReadOnlyOption`].
-    pub read_only: ReadOnlyOption,
-    /// Persistence completes later, by [`RawNode::append_done`] and [`RawNode::apply_done`].
-    pub async_storage_writes: bool,
-    /// Gather appends until the Ready is taken: one message per follower and turn.
-    pub gather_appends: bool,
-    /// Followers refuse proposals instead of forwarding them.
-    pub disable_proposal_forwarding: bool,
-    /// The application checks membership changes itself.
-    pub disable_conf_change_validation: bool,
-    /// A leader that is removed or demoted steps down.
-    pub step_down_on_removal: bool,
-    /// Seed of the randomized election timeouts.
-    pub seed: u64,
-}
-
-/// Why a message was not taken.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StepError {
-    /// The message contradicts a committed entry; the replica must stop.
-    #[error("message contradicts committed state: {0}")]
-    Contradiction(alloc::string::String),
-    /// Storage failed; the replica must stop.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// See [`ProposeError`].
-    #[error(transparent)]
-    Propose(#[from] ProposeError),
-}
-
-/// Why a proposal was not taken. It was not appended.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProposeError {
-    /// Only a leader appends.
-    #[error("not the leader")]
-    NotLeader {
-        /// Who may be.
-        leader: Option<ReplicaId>,
-    },
-    /// Leadership is being handed over.
-    #[error("leadership transfer in progress")]
-    TransferInProgress,
-    /// The limit on uncommitted bytes is reached.
-    #[error("too many uncommitted bytes")]
-    TooManyUncommittedBytes,
-}
 
 /// A member of a Raft group.
 ///
@@ -129,24 +46,11 @@ impl<S: Storage> RawNode<S> {
     ///
     /// # Errors
     ///
-    /// If storage fails, or contradicts itself: a hard state or applied index past the end of the log means that
-    /// its tail was lost.
-    pub fn new(config: Config, storage: S) -> Result<Self, StorageError> {
-        if config.election_ticks == 0
-            || config.heartbeat_ticks == 0
-            || config.election_ticks <= config.heartbeat_ticks
-        {
-            return Err(StorageError::Failed(alloc::format!(
-                "election_ticks ({}) must be greater than heartbeat_ticks ({}), which must not be 0",
-                config.election_ticks,
-                config.heartbeat_ticks
-            )));
-        }
-        if config.max_inflight_messages == 0 || config.max_inflight_bytes == 0 {
-            return Err(StorageError::Failed(
-                "limits on what is in flight must not be 0: nothing would be sent".into(),
-            ));
-        }
+    /// [`StartError`] if the settings cannot work, or if storage fails or contradicts itself: a hard state or an
+    /// applied index past the end of the log means that its tail was lost. Such a member must not run; it could
+    /// take back what it acknowledged.
+    pub fn new(config: Config, storage: S) -> Result<Self, StartError> {
+        config.validate()?;
         let raft = Raft::new(config, storage)?;
         Ok(Self {
             seen_soft_state: raft.soft_state(),
@@ -193,6 +97,11 @@ impl<S: Storage> RawNode<S> {
     /// [`StepError::Contradiction`] and [`StepError::Storage`] must stop the member: going on could lose
     /// committed entries. [`StepError::Propose`] refuses a proposal that a follower passed on.
     pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        // Under its own name a member hears what it stored. What it asks of itself comes by the other methods,
+        // so such a message from the network is nobody's.
+        if message.from == self.raft.id && !message.body.may_be_own() {
+            return Ok(());
+        }
         self.raft.step(message)
     }
 
@@ -214,17 +123,32 @@ impl<S: Storage> RawNode<S> {
         self.propose_payloads(data.into_iter().map(Payload::Normal).collect())
     }
 
-    /// Appends a membership change; it takes effect when applied ([`RawNode::apply_conf_change`]). One that
-    /// does not fit (another is pending, or the joint configuration must be left first) becomes an empty entry.
+    /// Appends a membership change; it takes effect when applied ([`RawNode::apply_conf_change`]). A leader checks
+    /// first that it will fit then: one change at a time, only the leaving in a joint configuration, and a result
+    /// in which somebody votes ([`crate::Config::disable_conf_change_validation`] turns that off). A follower
+    /// forwards it unchecked; see [`RawNode::propose_payloads`] for what becomes of a misfit then.
     ///
     /// # Errors
     ///
-    /// As [`RawNode::propose`].
+    /// As [`RawNode::propose`], and [`crate::ProposeError::ConfChangePending`],
+    /// [`crate::ProposeError::ConfChangeInJoint`] or [`crate::ProposeError::ConfChange`] for a change that does not
+    /// fit. Nothing was appended.
     pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<(Term, Index), StepError> {
+        if self.raft.role == Role::Leader {
+            self.raft.may_propose()?;
+            self.raft.check_conf_change(&change)?;
+        }
         self.propose_payloads(vec![Payload::ConfChange(Box::new(change))])
     }
 
-    fn propose_payloads(&mut self, payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
+    /// Appends commands and membership changes in one proposal, the way the reference takes them: a change that
+    /// does not fit becomes an empty entry at its position, because whoever forwarded it cannot be answered. Where
+    /// the first stands is returned; see [`RawNode::propose`].
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::propose`]; all are refused together.
+    pub fn propose_payloads(&mut self, payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
         if self.raft.role == Role::Leader {
             return self.raft.propose(payloads);
         }
@@ -237,8 +161,11 @@ impl<S: Storage> RawNode<S> {
         self.raft.step(message).map(|()| (Term(0), Index(0)))
     }
 
-    /// Puts an applied membership change into effect. To be called for every [`Payload::ConfChange`] that is
-    /// applied, before [`RawNode::apply_done`] of its index.
+    /// Puts an applied membership change into effect and returns the configuration, to be stored. To be called for
+    /// every [`Payload::ConfChange`] that is applied, before [`RawNode::apply_done`] of its index. A change that
+    /// the application decides to void is applied with every `replica` set to zero.
+    ///
+    /// The removal of the last member leaves nobody: the group has ended.
     ///
     /// # Errors
     ///
@@ -248,9 +175,12 @@ impl<S: Storage> RawNode<S> {
             tracker: &self.raft.tracker,
             last_index: self.raft.log.last_index(),
         };
-        let (config, progress) = changer.change(change).map_err(|error| {
-            StepError::Contradiction(alloc::format!("membership change {change:?}: {error}"))
-        })?;
+        let (config, progress) = match changer.change(change) {
+            Err(ConfChangeError::NoVoters) if changer.ends_group(change) => Default::default(),
+            changed => changed.map_err(|error| {
+                StepError::Contradiction(alloc::format!("membership change {change:?}: {error}"))
+            })?,
+        };
         self.raft.switch_to(config, progress)
     }
 
@@ -492,6 +422,20 @@ impl<S: Storage> RawNode<S> {
         Ok(())
     }
 
+    /// Everything that operators and tests like to see, at once.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status::of(&self.raft)
+    }
+
+    /// Changes [`Config::priority`]; it counts from the next election timeout that is drawn. A value for which the
+    /// longest timeout would not fit 32 bits is cut to the highest that does.
+    pub fn set_priority(&mut self, priority: u8) {
+        let config = &mut self.raft.config;
+        let most = u32::MAX / config.election_ticks - 2;
+        config.priority = u8::try_from(most).map_or(priority, |most| priority.min(most));
+    }
+
     /// This member.
     #[must_use]
     pub fn id(&self) -> ReplicaId {
@@ -549,6 +493,22 @@ impl<S: Storage> RawNode<S> {
         self.raft.log.term(index)
     }
 
+    /// Entries in `[low, end)`, stable or not: at least one, then as many as fit `max_bytes` of payload.
+    ///
+    /// # Errors
+    ///
+    /// If an index is compacted or not there yet, or if storage fails.
+    pub fn entries(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
+        let last = self.raft.log.last_index();
+        if end > last.next() {
+            return Err(StorageError::Unavailable {
+                last,
+                asked: end.prev(),
+            });
+        }
+        self.raft.log.slice(low, end, max_bytes)
+    }
+
     /// Whether an entry of the current term is committed.
     #[must_use]
     pub fn committed_in_term(&self) -> bool {
@@ -592,28 +552,4 @@ impl<S: Storage> RawNode<S> {
     pub fn set_randomized_election_ticks(&mut self, ticks: u32) {
         self.raft.election_timeout = ticks;
     }
-}
-
-/// A follower as its leader sees it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ProgressView {
-    /// The last index known to be stored there.
-    pub matched: Index,
-    /// The next index to send.
-    pub next: Index,
-    /// Probe, replicate or snapshot.
-    pub state: ProgressState,
-    /// Heard from since the last check-quorum.
-    pub recent_active: bool,
-}
-
-/// How a leader feeds a follower.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProgressState {
-    /// One append per heartbeat until the match is known.
-    Probe,
-    /// Optimistic pipelining.
-    Replicate,
-    /// Waiting for a snapshot to be installed.
-    Snapshot,
 }

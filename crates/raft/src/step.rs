@@ -1,7 +1,7 @@
 //! Taking a message: terms first, then votes, then what the role does with it.
 
 use crate::raft::Raft;
-use crate::{Message, MessageBody, Role, StepError, Storage, Term};
+use crate::{Message, MessageBody, ReplicaId, Role, StepError, Storage, Term};
 
 impl<S: Storage> Raft<S> {
     /// Takes a message of a peer or, once it is durable, one of this member's own answers.
@@ -15,8 +15,8 @@ impl<S: Storage> Raft<S> {
         if message.term == Term(0) && !message.body.may_lack_term() {
             return Ok(());
         }
-        // Under its own name a member hears what it stored and what it was asked to pass on, nothing else.
-        if message.from == self.id && !message.body.may_be_own() {
+        // From nobody, for another, or of a term that could not be counted on from.
+        if message.from == ReplicaId(0) || message.to != self.id || message.term >= Term::LIMIT {
             return Ok(());
         }
         if message.term > self.term {
@@ -98,7 +98,7 @@ impl<S: Storage> Raft<S> {
     /// Grants a vote once per term, to a log at least as new as its own (Raft paper §5.2, §5.4.1).
     fn vote_asked(
         &mut self,
-        from: crate::ReplicaId,
+        from: ReplicaId,
         term: Term,
         last_index: crate::Index,
         last_term: Term,

@@ -1,9 +1,8 @@
 //! What the core reads from the application's stable storage.
 
-use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{ConfState, Entry, HardState, Index, Snapshot, Term};
+use crate::{ConfState, Entry, HardState, Index, Snapshot, StorageError, Term};
 
 /// Read access to the stable part of the log. Positions are inclusive unless named `end`.
 pub trait Storage {
@@ -26,32 +25,4 @@ pub trait Storage {
     fn last_index(&self) -> Result<Index, StorageError>;
     /// The newest snapshot, for a follower whose log position is compacted.
     fn snapshot(&self) -> Result<Snapshot, StorageError>;
-}
-
-/// Why storage did not answer.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StorageError {
-    /// The position was removed by compaction.
-    #[error("index is compacted: available from {first}, asked for {asked}")]
-    Compacted {
-        /// First available.
-        first: Index,
-        /// Asked for.
-        asked: Index,
-    },
-    /// The position is past the end.
-    #[error("index is not there yet: last is {last}, asked for {asked}")]
-    Unavailable {
-        /// Last available.
-        last: Index,
-        /// Asked for.
-        asked: Index,
-    },
-    /// A snapshot is being made; ask again later.
-    #[error("snapshot is temporarily unavailable")]
-    SnapshotTemporarilyUnavailable,
-    /// Anything else; the member cannot go on.
-    #[error("storage failed: {0}")]
-    Failed(String),
 }

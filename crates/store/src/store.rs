@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_proto::{Outcome, PeerMessage, RaftEnvelope, Response, UnknownReason};
 use quorate_raft::{
-    Config, Entry, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StepError, StorageError,
+    Config, Entry, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StartError, StepError,
+    StorageError,
 };
 use quorate_storage::engine::{BatchSeq, Engine, EngineError, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp, Recovered, RecoveredShard};
@@ -40,6 +41,15 @@ pub enum StoreError {
         /// The cause.
         #[source]
         source: StepError,
+    },
+    /// The consensus core refuses to start on what the log holds.
+    #[error("shard {shard}: {source}")]
+    Start {
+        /// The shard.
+        shard: ShardId,
+        /// The cause, with the positions that do not fit together.
+        #[source]
+        source: StartError,
     },
     /// An entry that a quorum stored cannot be read; another version may have written it.
     #[error("shard {shard}: entry {index} cannot be decoded: {reason}")]
@@ -247,6 +257,7 @@ impl<E: Engine> Store<E> {
             id: descriptor.replica,
             election_ticks: self.options.election_ticks,
             heartbeat_ticks: self.options.heartbeat_ticks,
+            priority: 0,
             applied: applied.index,
             max_bytes_per_message: self.options.append_bytes_max,
             max_committed_bytes_per_ready: 4 << 20,
@@ -263,10 +274,7 @@ impl<E: Engine> Store<E> {
             step_down_on_removal: true,
             seed: self.options.seed ^ descriptor.replica.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };
-        let raft = RawNode::new(config, storage).map_err(|source| StoreError::Raft {
-            shard,
-            source: source.into(),
-        })?;
+        let raft = RawNode::new(config, storage).map_err(|source| StoreError::Start { shard, source })?;
         self.replicas.push(Replica::new(
             raft,
             descriptor,

@@ -18,6 +18,7 @@ pub(crate) fn config(id: u64) -> Config {
         id: ReplicaId(id),
         election_ticks: ELECTION_TICKS,
         heartbeat_ticks: 1,
+        priority: 0,
         applied: Index(0),
         max_bytes_per_message: u64::MAX,
         max_committed_bytes_per_ready: u64::MAX,

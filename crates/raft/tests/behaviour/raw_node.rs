@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorate_raft::{
-    ConfChangeKind, ConfChangeSingle, HardState, Index, MemStorage, Payload, RawNode, ReplicaId, Role,
-    Snapshot, SnapshotMeta, StorageError, Term,
+    ConfChangeKind, ConfChangeSingle, Config, HardState, Index, MemStorage, Payload, RawNode, ReplicaId,
+    Role, Snapshot, SnapshotMeta, StartError, Term,
 };
 
 use crate::membership::change;
@@ -112,13 +112,60 @@ fn a_restart_does_not_apply_again_what_was_applied() {
     assert_eq!(settle(&mut node).applied, [entry(3, 1)]);
 }
 
+/// What does not fit together is refused with both positions: such a member would take back what it acknowledged.
 #[test]
-fn a_log_shorter_than_its_commit_index_is_refused() {
-    let mut storage = MemStorage::with_conf_state(voters([1]));
-    storage.append(&[entry(1, 1)]).expect("no gap");
-    storage.set_hard_state(hard_state(1, 2));
-    let refused = RawNode::new(config(1), storage).err();
-    assert!(matches!(refused, Some(StorageError::Failed(_))), "{refused:?}");
+fn storage_that_lost_something_is_refused_with_both_positions() {
+    let start = |terms: &[u64], state, applied| {
+        let mut storage = MemStorage::with_conf_state(voters([1]));
+        let entries: Vec<_> = (1..)
+            .zip(terms)
+            .map(|(index, term)| entry(index, *term))
+            .collect();
+        storage.append(&entries).expect("no gap");
+        storage.set_hard_state(state);
+        let applied = Index(applied);
+        let settings = Config { applied, ..config(1) };
+        RawNode::new(settings, storage).map(drop)
+    };
+    assert_eq!(start(&[1], hard_state(1, 1), 1), Ok(()));
+    let (commit, applied, last) = (Index(2), Index(2), Index(1));
+    assert_eq!(
+        start(&[1], hard_state(1, 2), 0),
+        Err(StartError::CommitPastLog { commit, last })
+    );
+    assert_eq!(
+        start(&[1], hard_state(1, 1), 2),
+        Err(StartError::AppliedPastLog { applied, last })
+    );
+    let (term, last_term) = (Term(1), Term(2));
+    let behind = start(&[2], hard_state(1, 0), 0).expect_err("a vote of term 2 may be lost");
+    assert_eq!(
+        behind,
+        StartError::HardStateBehindLog {
+            term,
+            last,
+            last_term
+        }
+    );
+    let shown = "hard state has term 1, but the log ends at 1 with term 2: the hard state was lost";
+    assert_eq!(behind.to_string(), shown);
+}
+
+#[test]
+fn a_state_machine_that_the_log_does_not_reach_back_to_is_refused() {
+    let start = |applied| {
+        let mut storage = MemStorage::with_conf_state(voters([1]));
+        let entries: Vec<_> = (1..=4).map(|index| entry(index, 1)).collect();
+        storage.append(&entries).expect("no gap");
+        storage.set_hard_state(hard_state(1, 4));
+        storage.compact(Index(3)).expect("first time");
+        let applied = Index(applied);
+        RawNode::new(Config { applied, ..config(1) }, storage).map(|node| node.applied())
+    };
+    let (applied, first) = (Index(2), Index(4));
+    assert_eq!(start(2), Err(StartError::AppliedBeforeLog { applied, first }));
+    assert_eq!((start(3), start(4)), (Ok(Index(3)), Ok(Index(4))));
+    assert_eq!(start(0), Ok(Index(3)), "zero is whatever the log begins with");
 }
 
 /// A commit index is stored without a sync, so a power loss may take it back behind what was applied.

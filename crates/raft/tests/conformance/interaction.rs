@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Config,
-    Index, ReadOnlyOption, ReplicaId, Role, Snapshot, SnapshotMeta, Storage as _, Term,
+    Index, Payload, ReadOnlyOption, ReplicaId, Role, Snapshot, SnapshotMeta, Storage as _, Term,
 };
 
 use crate::describe;
@@ -59,7 +59,8 @@ fn handle(env: &mut Env, command: &Command, input: &str) -> Result<(), String> {
             let dropped = |_| "raft proposal dropped".to_owned();
             env.node(id()?)?
                 .raw
-                .propose_conf_change(change)
+                // Unchecked: the reference turns a change that does not fit into an empty entry.
+                .propose_payloads(vec![Payload::ConfChange(Box::new(change))])
                 .map(|_| ())
                 .map_err(dropped)
         }
@@ -166,6 +167,7 @@ fn config(command: &Command, id: ReplicaId, applied: Index) -> Result<Config, St
         id,
         election_ticks: 3,
         heartbeat_ticks: 1,
+        priority: 0,
         applied,
         max_bytes_per_message: u64::MAX,
         max_committed_bytes_per_ready: number_or(command, "max-committed-size-per-ready", u64::MAX)?,
