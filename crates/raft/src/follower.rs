@@ -1,5 +1,7 @@
 //! What followers and candidates do with messages.
 
+use alloc::boxed::Box;
+
 use crate::raft::{Campaign, Raft};
 use crate::{
     Entry, Index, Message, MessageBody, ProposeError, ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role,
@@ -58,7 +60,7 @@ impl<S: Storage> Raft<S> {
             }
             MessageBody::Snapshot(snapshot) => {
                 self.hear(from);
-                self.take_snapshot(from, *snapshot)
+                self.take_snapshot(from, snapshot)
             }
             MessageBody::Propose { payloads } => match self.leader {
                 Some(leader) if !self.config.disable_proposal_forwarding => {
@@ -143,7 +145,7 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    fn take_snapshot(&mut self, from: ReplicaId, snapshot: Snapshot) -> Result<(), StepError> {
+    fn take_snapshot(&mut self, from: ReplicaId, snapshot: Box<Snapshot>) -> Result<(), StepError> {
         let meta = &snapshot.meta;
         if meta.term > self.term || meta.index >= Index::LIMIT || meta.conf_state.validate().is_err() {
             return Ok(()); // no leader sends that
@@ -159,7 +161,7 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Replaces log and configuration by a snapshot's, if it is ahead of what is committed here.
-    fn restore(&mut self, snapshot: Snapshot) -> Result<bool, StepError> {
+    fn restore(&mut self, snapshot: Box<Snapshot>) -> Result<bool, StepError> {
         let meta = &snapshot.meta;
         if meta.index <= self.log.commit || self.role != Role::Follower {
             return Ok(false);

@@ -1,10 +1,8 @@
 //! What a leader does with messages and proposals.
 
-use alloc::vec::Vec;
-
 use crate::confchange::Changer;
 use crate::quorum::VoteResult;
-use crate::raft::Raft;
+use crate::raft::{Proposed, Raft};
 use crate::read_only::ReadRequest;
 use crate::{
     ConfChange, ConfChangeError, Index, MessageBody, Payload, ProgressState, ProposeError, ReadOnlyOption,
@@ -25,16 +23,16 @@ impl<S: Storage> Raft<S> {
             _ => {}
         }
         // What follows speaks of a member's progress; others have none.
-        if self.tracker.progress.get(from).is_none() {
+        let Some(at) = self.tracker.progress.position(from) else {
             return Ok(());
-        }
+        };
         match body {
-            MessageBody::AppendResponse { index, reject: None } => self.accepted(from, index),
+            MessageBody::AppendResponse { index, reject: None } => self.accepted(at, index),
             MessageBody::AppendResponse {
                 index,
                 reject: Some(hint),
-            } => self.rejected(from, index, hint),
-            MessageBody::HeartbeatResponse { context } => self.heartbeat_answered(from, context),
+            } => self.rejected(at, index, hint),
+            MessageBody::HeartbeatResponse { context } => self.heartbeat_answered(at, context),
             MessageBody::TransferLeader { target } => self.transfer(target),
             MessageBody::Append { .. }
             | MessageBody::Heartbeat { .. }
@@ -93,11 +91,11 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Appends proposals; returns where the first stands.
-    pub(crate) fn propose(&mut self, mut payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
+    pub(crate) fn propose(&mut self, mut payloads: impl Proposed) -> Result<(Term, Index), StepError> {
         self.may_propose()?;
         let first = self.log.last_index().next();
         let pending_before = self.pending_conf_index;
-        for (at, payload) in payloads.iter_mut().enumerate() {
+        for (at, payload) in payloads.as_mut().iter_mut().enumerate() {
             let Payload::ConfChange(change) = payload else {
                 continue;
             };
@@ -117,13 +115,12 @@ impl<S: Storage> Raft<S> {
 
     // ---- replication ----
 
-    fn accepted(&mut self, from: ReplicaId, index: Index) -> Result<(), StepError> {
+    /// The member at a position has stored everything up to `index`.
+    pub(crate) fn accepted(&mut self, at: usize, index: Index) -> Result<(), StepError> {
         let last = self.log.last_index();
-        let first = self.log.first_index()?;
+        let from = self.tracker.progress.id_at(at);
         let own = from == self.id;
-        let Some(progress) = self.tracker.progress.get_mut(from) else {
-            return Ok(());
-        };
+        let progress = self.tracker.progress.at_mut(at);
         progress.recent_active = true;
         if index > last {
             return Ok(()); // nobody can have more of this term than its leader
@@ -136,7 +133,7 @@ impl<S: Storage> Raft<S> {
         match progress.state {
             ProgressState::Probe => progress.become_replicate(),
             // Whichever snapshot it was that got it there, the log reaches it now.
-            ProgressState::Snapshot if progress.matched.next() >= first => {
+            ProgressState::Snapshot if progress.matched.next() >= self.log.first_index()? => {
                 progress.become_probe();
                 progress.become_replicate();
             }
@@ -157,10 +154,10 @@ impl<S: Storage> Raft<S> {
         }
         if !own {
             if self.config.gather_appends {
-                self.owe_news(from);
+                self.owe_news(at);
             } else {
                 // The window may have room for several messages now.
-                while self.maybe_send_append(from, false)? {}
+                while self.maybe_send_append(at, false)? {}
             }
             if self.transferee == Some(from) && matched == self.log.last_index() {
                 self.send(from, MessageBody::TimeoutNow);
@@ -169,17 +166,16 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    fn owe_news(&mut self, to: ReplicaId) {
+    fn owe_news(&mut self, at: usize) {
         let last = self.log.last_index();
-        if let Some(progress) = self.tracker.progress.get_mut(to)
-            && progress.next <= last
-        {
+        let progress = self.tracker.progress.at_mut(at);
+        if progress.next <= last {
             progress.owe(crate::progress::Owed::News);
             self.owes = true;
         }
     }
 
-    fn rejected(&mut self, from: ReplicaId, rejected: Index, hint: RejectHint) -> Result<(), StepError> {
+    fn rejected(&mut self, at: usize, rejected: Index, hint: RejectHint) -> Result<(), StepError> {
         // Entries here with a higher term than the follower has at the hint cannot be in its log: skip them,
         // a whole term at a time on both sides.
         let next_probe = if hint.term > Term(0) {
@@ -187,9 +183,8 @@ impl<S: Storage> Raft<S> {
         } else {
             hint.index
         };
-        let Some(progress) = self.tracker.progress.get_mut(from) else {
-            return Ok(());
-        };
+        let from = self.tracker.progress.id_at(at);
+        let progress = self.tracker.progress.at_mut(at);
         progress.recent_active = true;
         if progress.maybe_decrease(rejected, next_probe) {
             if progress.state == ProgressState::Replicate {
@@ -202,13 +197,12 @@ impl<S: Storage> Raft<S> {
 
     fn heartbeat_answered(
         &mut self,
-        from: ReplicaId,
+        at: usize,
         context: Option<crate::ReadContext>,
     ) -> Result<(), StepError> {
         let last = self.log.last_index();
-        let Some(progress) = self.tracker.progress.get_mut(from) else {
-            return Ok(());
-        };
+        let from = self.tracker.progress.id_at(at);
+        let progress = self.tracker.progress.at_mut(at);
         progress.recent_active = true;
         progress.flow_paused = false;
         // It hears us and lacks something, or is probed: appends that were lost are sent again.

@@ -7,6 +7,7 @@
 
 extern crate alloc;
 
+mod buffers;
 pub mod confchange;
 mod config;
 mod error;
@@ -30,6 +31,7 @@ mod storage;
 mod tracker;
 mod unstable;
 
+pub use buffers::Buffers;
 pub use confchange::ConfChangeError;
 pub use config::{Config, ReadOnlyOption};
 pub use error::{ConfStateError, ConfigError, ProposeError, StartError, StepError, StorageError};

@@ -10,7 +10,7 @@ use crate::read_only::{ReadOnly, ReadRequest};
 use crate::rng::Rng;
 use crate::tracker::{ProgressMap, Tracker, TrackerConfig};
 use crate::{
-    ConfState, Config, Entry, HardState, Index, Message, MessageBody, Payload, ProgressState, ReadContext,
+    Buffers, ConfState, Config, HardState, Index, Message, MessageBody, Payload, ProgressState, ReadContext,
     ReadState, ReplicaId, Role, SoftState, StartError, StepError, Storage, StorageError, Term,
 };
 
@@ -24,6 +24,11 @@ pub(crate) enum Campaign {
     /// The leader asked for it (thesis §3.10).
     Transfer,
 }
+
+/// What is proposed: one payload or several.
+pub(crate) trait Proposed: AsRef<[Payload]> + AsMut<[Payload]> + IntoIterator<Item = Payload> {}
+impl Proposed for [Payload; 1] {}
+impl Proposed for Vec<Payload> {}
 
 pub(crate) struct Raft<S: Storage> {
     pub(crate) config: Config,
@@ -52,6 +57,9 @@ pub(crate) struct Raft<S: Storage> {
     pub(crate) early_reads: Vec<ReadRequest>,
     /// Some member is owed an append (`gather_appends`).
     pub(crate) owes: bool,
+
+    /// The driver's, while it takes a Ready.
+    pub(crate) buffers: Buffers,
 
     // Time, in ticks.
     pub(crate) election_elapsed: u32,
@@ -84,6 +92,7 @@ impl<S: Storage> Raft<S> {
             read_only: ReadOnly::default(),
             early_reads: Vec::new(),
             owes: false,
+            buffers: Buffers::default(),
             election_elapsed: 0,
             heartbeat_elapsed: 0,
             election_timeout: config.election_ticks,
@@ -185,7 +194,10 @@ impl<S: Storage> Raft<S> {
             self.owe(to, Owed::Append);
             return Ok(());
         }
-        self.maybe_send_append(to, true).map(|_| ())
+        if let Some(at) = self.tracker.progress.position(to) {
+            self.maybe_send_append(at, true)?;
+        }
+        Ok(())
     }
 
     /// Sends every other member what it lacks.
@@ -198,9 +210,8 @@ impl<S: Storage> Raft<S> {
             return Ok(());
         }
         for at in 0..self.tracker.progress.len() {
-            let to = self.tracker.progress.id_at(at);
-            if to != self.id {
-                self.maybe_send_append(to, true)?;
+            if self.tracker.progress.id_at(at) != self.id {
+                self.maybe_send_append(at, true)?;
             }
         }
         Ok(())
@@ -220,50 +231,47 @@ impl<S: Storage> Raft<S> {
         }
         for at in 0..self.tracker.progress.len() {
             let to = self.tracker.progress.id_at(at);
-            let commit = self.log.commit;
-            let Some(progress) = self.tracker.progress.get_mut(to) else {
-                continue;
-            };
+            let progress = self.tracker.progress.at_mut(at);
             let owed = core::mem::take(&mut progress.owed);
             if to == self.id || owed == Owed::Nothing || self.role != Role::Leader {
                 continue;
             }
-            let even_empty = owed == Owed::Append || progress.can_bump_commit(commit);
-            self.maybe_send_append(to, even_empty)?;
-            while self.maybe_send_append(to, false)? {}
+            let even_empty = owed == Owed::Append || progress.can_bump_commit(self.log.commit);
+            self.maybe_send_append(at, even_empty)?;
+            while self.maybe_send_append(at, false)? {}
         }
         Ok(())
     }
 
-    /// Sends an append, or a snapshot if the entries are gone. Returns whether something was sent.
-    pub(crate) fn maybe_send_append(
-        &mut self,
-        to: ReplicaId,
-        even_empty: bool,
-    ) -> Result<bool, StorageError> {
-        let Some(progress) = self.tracker.progress.get(to) else {
-            return Ok(false);
-        };
-        if progress.is_paused() {
+    /// Sends the member at a position an append, or a snapshot if the entries are gone. Returns whether something
+    /// was sent.
+    pub(crate) fn maybe_send_append(&mut self, at: usize, even_empty: bool) -> Result<bool, StorageError> {
+        let progress = self.tracker.progress.at(at);
+        let (prev, next) = (progress.next.prev(), progress.next);
+        let end = self.log.last_index().next();
+        if progress.is_paused() || (next >= end && !even_empty) {
             return Ok(false);
         }
-        let (prev, next) = (progress.next.prev(), progress.next);
         let prev_term = match self.log.term(prev) {
             Ok(term) => term,
             Err(StorageError::Compacted { .. } | StorageError::Unavailable { .. }) => {
-                return self.maybe_send_snapshot(to);
+                return self.maybe_send_snapshot(at);
             }
             Err(error) => return Err(error),
         };
         // With a full window only empty appends go: if everything in flight was lost, their answers reopen it.
         let throttled = progress.state == ProgressState::Replicate && progress.inflights.is_full();
-        let entries = if throttled {
+        let entries = if throttled || next >= end {
             Vec::new()
         } else {
-            match self.log.entries(next, self.config.max_bytes_per_message) {
+            let into = self.buffers.entries();
+            match self
+                .log
+                .slice_into(next, end, self.config.max_bytes_per_message, into)
+            {
                 Ok(entries) => entries,
                 Err(StorageError::Compacted { .. } | StorageError::Unavailable { .. }) => {
-                    return self.maybe_send_snapshot(to);
+                    return self.maybe_send_snapshot(at);
                 }
                 Err(error) => return Err(error),
             }
@@ -273,8 +281,11 @@ impl<S: Storage> Raft<S> {
         }
         let commit = self.log.commit;
         let (count, bytes) = (entries.len(), entries.iter().map(payload_bytes).sum());
+        let progress = self.tracker.progress.at_mut(at);
+        progress.sent_entries(count, bytes);
+        progress.sent_commit(commit);
         self.send(
-            to,
+            self.tracker.progress.id_at(at),
             MessageBody::Append {
                 prev_index: prev,
                 prev_term,
@@ -282,26 +293,18 @@ impl<S: Storage> Raft<S> {
                 entries,
             },
         );
-        if let Some(progress) = self.tracker.progress.get_mut(to) {
-            progress.sent_entries(count, bytes);
-            progress.sent_commit(commit);
-        }
         Ok(true)
     }
 
-    fn maybe_send_snapshot(&mut self, to: ReplicaId) -> Result<bool, StorageError> {
-        let Some(progress) = self
-            .tracker
-            .progress
-            .get_mut(to)
-            .filter(|progress| progress.recent_active)
-        else {
+    fn maybe_send_snapshot(&mut self, at: usize) -> Result<bool, StorageError> {
+        let progress = self.tracker.progress.at_mut(at);
+        if !progress.recent_active {
             return Ok(false); // nobody there to take it
-        };
+        }
         let snapshot = match self.log.unstable.snapshot.clone() {
             Some(snapshot) => snapshot,
             None => match self.log.storage.snapshot() {
-                Ok(snapshot) => snapshot,
+                Ok(snapshot) => Box::new(snapshot),
                 Err(StorageError::SnapshotTemporarilyUnavailable) => return Ok(false),
                 Err(error) => return Err(error),
             },
@@ -312,7 +315,7 @@ impl<S: Storage> Raft<S> {
             ));
         }
         progress.become_snapshot(snapshot.meta.index);
-        self.send(to, MessageBody::Snapshot(Box::new(snapshot)));
+        self.send(self.tracker.progress.id_at(at), MessageBody::Snapshot(snapshot));
         Ok(true)
     }
 
@@ -352,19 +355,8 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Appends proposals. Returns whether they fit the limit on uncommitted bytes.
-    pub(crate) fn append_proposals(&mut self, payloads: Vec<Payload>) -> bool {
-        let first = self.log.last_index().0 + 1;
-        let term = self.term;
-        let entries: Vec<Entry> = payloads
-            .into_iter()
-            .enumerate()
-            .map(|(at, payload)| Entry {
-                term,
-                index: Index(first + at as u64),
-                payload,
-            })
-            .collect();
-        let bytes: u64 = entries.iter().map(payload_bytes).sum();
+    pub(crate) fn append_proposals(&mut self, payloads: impl Proposed) -> bool {
+        let bytes: u64 = payloads.as_ref().iter().map(|payload| payload.len() as u64).sum();
         // One proposal more than the limit allows is taken, and empty ones always: a leader's first entry and
         // the leaving of a joint configuration must not be stopped by it.
         if bytes > 0
@@ -374,22 +366,24 @@ impl<S: Storage> Raft<S> {
             return false;
         }
         self.uncommitted_bytes = self.uncommitted_bytes.saturating_add(bytes);
-        let index = self.log.append(entries);
+        let index = self.log.append_new(self.term, payloads);
         // The leader's own acknowledgement counts once its entries are durable, like everybody's (thesis §10.2.1).
-        let own = MessageBody::AppendResponse { index, reject: None };
-        match self.after_append.last_mut() {
-            // Gathering: one acknowledgement says it for all of the turn.
-            Some(last)
-                if self.config.gather_appends
-                    && last.to == self.id
-                    && last.term == self.term
-                    && matches!(last.body, MessageBody::AppendResponse { reject: None, .. }) =>
-            {
-                last.body = own;
-            }
-            _ => self.send(self.id, own),
+        // Gathering: the report that they are is the acknowledgement of all of the turn.
+        if !self.config.gather_appends {
+            self.send(self.id, MessageBody::AppendResponse { index, reject: None });
         }
         true
+    }
+
+    /// Entries up to `index` that this member appended in its present term are durable.
+    pub(crate) fn own_append_done(&mut self, index: Index) -> Result<(), StepError> {
+        if self.config.gather_appends
+            && self.role == Role::Leader
+            && let Some(at) = self.tracker.progress.position(self.id)
+        {
+            self.accepted(at, index)?;
+        }
+        Ok(())
     }
 
     // ---- roles ----
@@ -469,7 +463,7 @@ impl<S: Storage> Raft<S> {
         // An unapplied membership change may stand anywhere in the log; none may be added before it is known.
         self.pending_conf_index = self.log.last_index();
         // Committing it commits what earlier terms left (Raft paper §8).
-        let taken = self.append_proposals(alloc::vec![Payload::Normal(bytes::Bytes::new())]);
+        let taken = self.append_proposals([Payload::Normal(bytes::Bytes::new())]);
         assert!(taken, "an empty entry is never refused");
     }
 
@@ -629,7 +623,7 @@ impl<S: Storage> Raft<S> {
         {
             return Ok(());
         }
-        match self.propose(alloc::vec![Payload::ConfChange(Box::default())]) {
+        match self.propose([Payload::ConfChange(Box::default())]) {
             Ok(_) | Err(StepError::Propose(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -678,7 +672,7 @@ impl<S: Storage> Raft<S> {
                     if self.config.gather_appends {
                         self.owe(to, Owed::News);
                     } else {
-                        self.maybe_send_append(to, false)?;
+                        self.maybe_send_append(at, false)?;
                     }
                 }
             }

@@ -2,25 +2,30 @@
 //!
 //! Invariant: `applied <= applying <= commit <= last`.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
 use crate::unstable::Unstable;
-use crate::{Entry, Index, Snapshot, StepError, Storage, StorageError, Term};
+use crate::{Entry, Index, Payload, Snapshot, StepError, Storage, StorageError, Term};
 
 /// Payload bytes of an entry, as limits count them.
 pub(crate) fn payload_bytes(entry: &Entry) -> u64 {
     entry.payload.len() as u64
 }
 
+/// What an entry counts beside its payload.
+const ENTRY_OVERHEAD: u64 = 12;
+
 /// Bytes of an entry on its way, as limits on messages and on applying count them: never zero.
 fn entry_bytes(entry: &Entry) -> u64 {
-    12 + payload_bytes(entry)
+    ENTRY_OVERHEAD + payload_bytes(entry)
 }
 
-/// See [`entry_bytes`].
-pub(crate) fn total_bytes(entries: &[Entry]) -> u64 {
-    entries.iter().map(entry_bytes).sum()
+/// See [`payload_bytes`] and [`entry_bytes`].
+pub(crate) fn total_bytes(entries: &[Entry]) -> (u64, u64) {
+    let payload = entries.iter().map(payload_bytes).sum();
+    (payload, payload + ENTRY_OVERHEAD * entries.len() as u64)
 }
 
 pub(crate) struct RaftLog<S> {
@@ -61,9 +66,9 @@ impl<S: Storage> RaftLog<S> {
         }
     }
 
-    /// Cached by the unstable part: its offset follows storage's last index.
+    /// Known without storage: the unstable part begins behind storage's last index.
     pub(crate) fn last_index(&self) -> Index {
-        self.unstable.last_index().unwrap_or(self.unstable.offset.prev())
+        self.unstable.end().prev()
     }
 
     pub(crate) fn term(&self, index: Index) -> Result<Term, StorageError> {
@@ -116,8 +121,14 @@ impl<S: Storage> RaftLog<S> {
         Ok(term > last_term || (term == last_term && index >= last))
     }
 
-    /// Appends new entries of a leader.
-    pub(crate) fn append(&mut self, entries: Vec<Entry>) -> Index {
+    /// Appends new entries of a leader in `term`; returns the index of the last.
+    pub(crate) fn append_new(&mut self, term: Term, payloads: impl IntoIterator<Item = Payload>) -> Index {
+        self.unstable.extend(term, payloads);
+        self.last_index()
+    }
+
+    /// Appends entries that a leader sent; replaces what stands there.
+    fn append(&mut self, entries: Vec<Entry>) {
         if let Some(first) = entries.first() {
             assert!(
                 first.index > self.commit,
@@ -127,7 +138,6 @@ impl<S: Storage> RaftLog<S> {
             );
             self.unstable.truncate_and_append(entries);
         }
-        self.last_index()
     }
 
     /// A follower takes a leader's append (Raft paper §5.3). Returns the last index that now matches, or `None`
@@ -143,22 +153,22 @@ impl<S: Storage> RaftLog<S> {
             return Ok(None);
         }
         let last_new = Index(prev.0 + entries.len() as u64);
-        let mut conflict = None;
-        for (at, entry) in entries.iter().enumerate() {
-            if !self.matches(entry.index, entry.term)? {
-                conflict = Some(at);
-                break;
-            }
+        // What this log does not reach yet need not be compared.
+        let known = (self.last_index().0 - prev.0).min(entries.len() as u64) as usize;
+        let mut agreed = 0;
+        while agreed < known && self.matches(entries[agreed].index, entries[agreed].term)? {
+            agreed += 1;
         }
-        if let Some(at) = conflict {
-            let entry = &entries[at];
+        if let Some(entry) = entries.get(agreed) {
             if entry.index <= self.commit {
                 return Err(StepError::Contradiction(format!(
                     "an append has term {} at index {}, which is committed (commit {}) with another term",
                     entry.term, entry.index, self.commit
                 )));
             }
-            entries.drain(..at);
+            if agreed > 0 {
+                entries.drain(..agreed);
+            }
             self.append(entries);
         }
         self.commit_to(commit.min(last_new))?;
@@ -197,23 +207,23 @@ impl<S: Storage> RaftLog<S> {
         Ok((index, Term(0)))
     }
 
-    /// Entries from `low` on, as many as fit.
-    pub(crate) fn entries(&self, low: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
-        let end = self.last_index().next();
-        if low >= end {
-            Ok(Vec::new())
-        } else {
-            self.slice(low, end, max_bytes)
-        }
-    }
-
     /// Entries in `[low, end)`, at least one, then as many as fit `max_bytes`.
     pub(crate) fn slice(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
+        self.slice_into(low, end, max_bytes, Vec::new())
+    }
+
+    /// [`RaftLog::slice`], in a vector that is empty now.
+    pub(crate) fn slice_into(
+        &self,
+        low: Index,
+        end: Index,
+        max_bytes: u64,
+        mut found: Vec<Entry>,
+    ) -> Result<Vec<Entry>, StorageError> {
         if low >= end {
-            return Ok(Vec::new());
+            return Ok(found);
         }
         let offset = self.unstable.offset;
-        let mut found = Vec::new();
         let mut bytes = 0;
         if low < offset {
             let first = self.first_index()?;
@@ -229,17 +239,20 @@ impl<S: Storage> RaftLog<S> {
             if found.len() as u64 != stable_end.0 - low.0 || end <= offset {
                 return Ok(found);
             }
-            bytes = total_bytes(&found);
+            bytes = total_bytes(&found).1;
         }
         let from = (low.max(offset).0 - offset.0) as usize;
         let to = (end.0 - offset.0) as usize;
-        for entry in &self.unstable.entries[from..to] {
+        let rest = &self.unstable.entries[from..to];
+        let mut fitting = rest.len();
+        for (at, entry) in rest.iter().enumerate() {
             bytes += entry_bytes(entry);
-            if !found.is_empty() && bytes > max_bytes {
+            if bytes > max_bytes && (at > 0 || !found.is_empty()) {
+                fitting = at;
                 break;
             }
-            found.push(entry.clone());
         }
+        found.extend_from_slice(&rest[..fitting]);
         Ok(found)
     }
 
@@ -258,12 +271,19 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// Committed entries to be applied next, within the limit. A snapshot goes first.
-    pub(crate) fn next_committed(&self, allow_unstable: bool) -> Result<Vec<Entry>, StorageError> {
-        if !self.has_next_committed(allow_unstable) {
-            return Ok(Vec::new());
-        }
+    /// They come in `into`, which is empty now; to be asked for when there are some.
+    pub(crate) fn next_committed(
+        &self,
+        allow_unstable: bool,
+        into: Vec<Entry>,
+    ) -> Result<Vec<Entry>, StorageError> {
         let room = self.applying_bytes_max.saturating_sub(self.applying_bytes);
-        self.slice(self.applying.next(), self.appliable(allow_unstable).next(), room)
+        self.slice_into(
+            self.applying.next(),
+            self.appliable(allow_unstable).next(),
+            room,
+            into,
+        )
     }
 
     /// Entries up to `last`, with `bytes` of payload, were handed out.
@@ -298,7 +318,7 @@ impl<S: Storage> RaftLog<S> {
         self.applying > self.applied
     }
 
-    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+    pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         self.commit = snapshot.meta.index;
         self.unstable.restore(snapshot);
     }

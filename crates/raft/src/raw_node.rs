@@ -11,13 +11,13 @@ use crate::confchange::Changer;
 use crate::progress::Progress;
 use crate::quorum::VoteResult;
 use crate::raft::Raft;
-use crate::raft_log::{payload_bytes, total_bytes};
+use crate::raft_log::total_bytes;
 use crate::read_only::ReadRequest;
 use crate::tracker::Tracker;
 use crate::{
-    AppendDone, AppendWork, ApplyWork, ConfChange, ConfChangeError, ConfState, Config, Entry, HardState,
-    Index, Message, MessageBody, Payload, ProgressState, ProgressView, ReadContext, Ready, ReplicaId, Role,
-    SoftState, StartError, Status, StepError, Storage, StorageError, Term,
+    AppendDone, AppendWork, ApplyWork, Buffers, ConfChange, ConfChangeError, ConfState, Config, Entry,
+    HardState, Index, Message, MessageBody, Payload, ProgressState, ProgressView, ReadContext, Ready,
+    ReplicaId, Role, SoftState, StartError, Status, StepError, Storage, StorageError, Term,
 };
 
 /// A member of a Raft group.
@@ -111,6 +111,9 @@ impl<S: Storage> RawNode<S> {
     ///
     /// [`StepError::Propose`] if it was not appended.
     pub fn propose(&mut self, data: Bytes) -> Result<(Term, Index), StepError> {
+        if self.raft.role == Role::Leader {
+            return self.raft.propose([Payload::Normal(data)]);
+        }
         self.propose_payloads(vec![Payload::Normal(data)])
     }
 
@@ -287,6 +290,22 @@ impl<S: Storage> RawNode<S> {
     ///
     /// [`StepError::Storage`] if entries cannot be read; the member must stop.
     pub fn ready(&mut self) -> Result<Ready, StepError> {
+        self.ready_with(&mut Buffers::default())
+    }
+
+    /// Takes the turn's work in vectors of `buffers`, as far as there are some.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawNode::ready`].
+    pub fn ready_with(&mut self, buffers: &mut Buffers) -> Result<Ready, StepError> {
+        core::mem::swap(&mut self.raft.buffers, buffers);
+        let ready = self.take_ready();
+        core::mem::swap(&mut self.raft.buffers, buffers);
+        ready
+    }
+
+    fn take_ready(&mut self) -> Result<Ready, StepError> {
         let on_advance = &self.on_advance;
         assert!(
             on_advance.own.is_empty() && on_advance.done.is_none() && on_advance.applied.is_none(),
@@ -297,7 +316,7 @@ impl<S: Storage> RawNode<S> {
         let raft = &mut self.raft;
         let mut ready = Ready {
             read_states: core::mem::take(&mut raft.read_states),
-            send_now: core::mem::take(&mut raft.messages),
+            send_now: raft.buffers.take_messages(&mut raft.messages),
             ..Ready::default()
         };
         let soft_state = raft.soft_state();
@@ -305,16 +324,18 @@ impl<S: Storage> RawNode<S> {
             ready.soft_state = Some(soft_state);
             self.seen_soft_state = soft_state;
         }
-        let committed = raft.log.next_committed(allow_unstable)?;
-        if let Some(last) = committed.last() {
-            let limit_bytes = total_bytes(&committed);
-            self.applying
-                .push_back((last.index, limit_bytes, committed.iter().map(payload_bytes).sum()));
-            raft.log.accept_applying(last.index, limit_bytes, allow_unstable);
-            if allow_unstable {
-                self.on_advance.applied = Some(last.index);
+        if raft.log.has_next_committed(allow_unstable) {
+            let into = raft.buffers.entries();
+            let entries = raft.log.next_committed(allow_unstable, into)?;
+            if let Some(last) = entries.last().map(|last| last.index) {
+                let (payload_bytes, limit_bytes) = total_bytes(&entries);
+                self.applying.push_back((last, limit_bytes, payload_bytes));
+                raft.log.accept_applying(last, limit_bytes, allow_unstable);
+                if allow_unstable {
+                    self.on_advance.applied = Some(last);
+                }
+                ready.apply = Some(ApplyWork { entries });
             }
-            ready.apply = Some(ApplyWork { entries: committed });
         }
         ready.append = self.append_work();
         self.raft.log.unstable.accept_in_progress();
@@ -325,9 +346,13 @@ impl<S: Storage> RawNode<S> {
         let raft = &mut self.raft;
         let hard_state = raft.hard_state();
         let seen = core::mem::replace(&mut self.seen_hard_state, hard_state);
-        let entries = raft.log.unstable.next_entries().to_vec();
-        let snapshot = raft.log.unstable.next_snapshot().cloned();
-        let responses = core::mem::take(&mut raft.after_append);
+        let mut entries = Vec::new();
+        if !raft.log.unstable.next_entries().is_empty() {
+            entries = raft.buffers.entries();
+            entries.extend_from_slice(raft.log.unstable.next_entries());
+        }
+        let snapshot = raft.log.unstable.next_snapshot().cloned().map(Box::new);
+        let responses = raft.buffers.take_messages(&mut raft.after_append);
         // Everything in memory that is not known to be durable will be, once this work is done.
         let unstable = !raft.log.unstable.entries.is_empty();
         let installed = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
@@ -395,6 +420,7 @@ impl<S: Storage> RawNode<S> {
             && let Some((index, term)) = done.last
         {
             self.raft.log.unstable.stable_to(index, term);
+            self.raft.own_append_done(index)?;
         }
         if let Some(index) = done.snapshot {
             self.raft.applied_snapshot(index)?;

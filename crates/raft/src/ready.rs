@@ -1,5 +1,6 @@
 //! What a turn of the core asks of its driver, in the order in which it must be done.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::{Entry, HardState, Index, Message, ReadContext, ReplicaId, Snapshot, Term};
@@ -27,7 +28,7 @@ pub struct AppendWork {
     /// To be appended; an entry at an index that exists replaces it and cuts all behind it.
     pub entries: Vec<Entry>,
     /// To be installed before `entries`; replaces the log.
-    pub snapshot: Option<Snapshot>,
+    pub snapshot: Option<Box<Snapshot>>,
     /// Whether the work must be synced before `responses` may go out. False only when nothing but the
     /// commit index changed.
     pub must_sync: bool,

@@ -25,29 +25,30 @@ pub struct TrackerConfig {
 pub struct ProgressMap(Vec<(ReplicaId, Progress)>);
 
 impl ProgressMap {
-    fn find(&self, id: ReplicaId) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&id, |(member, _)| *member)
+    /// Where a member stands in ascending order.
+    pub(crate) fn position(&self, id: ReplicaId) -> Option<usize> {
+        self.0.iter().position(|(member, _)| *member == id)
     }
 
     /// A member's progress.
     #[must_use]
     pub fn get(&self, id: ReplicaId) -> Option<&Progress> {
-        self.find(id).ok().map(|at| &self.0[at].1)
+        self.position(id).map(|at| self.at(at))
     }
 
     pub(crate) fn get_mut(&mut self, id: ReplicaId) -> Option<&mut Progress> {
-        self.find(id).ok().map(|at| &mut self.0[at].1)
+        self.position(id).map(|at| self.at_mut(at))
     }
 
     pub(crate) fn insert(&mut self, id: ReplicaId, progress: Progress) {
-        match self.find(id) {
+        match self.0.binary_search_by_key(&id, |(member, _)| *member) {
             Ok(at) => self.0[at].1 = progress,
             Err(at) => self.0.insert(at, (id, progress)),
         }
     }
 
     pub(crate) fn remove(&mut self, id: ReplicaId) {
-        if let Ok(at) = self.find(id) {
+        if let Some(at) = self.position(id) {
             self.0.remove(at);
         }
     }
@@ -68,6 +69,15 @@ impl ProgressMap {
     /// The member at a position in ascending order.
     pub(crate) fn id_at(&self, at: usize) -> ReplicaId {
         self.0[at].0
+    }
+
+    /// The progress of the member at a position.
+    pub(crate) fn at(&self, at: usize) -> &Progress {
+        &self.0[at].1
+    }
+
+    pub(crate) fn at_mut(&mut self, at: usize) -> &mut Progress {
+        &mut self.0[at].1
     }
 }
 

@@ -1,21 +1,28 @@
 //! The part of the log that is not known to be durable yet.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::{Entry, Index, Snapshot, Term};
+use crate::{Entry, Index, Payload, Snapshot, Term};
 
 /// Entries from `offset` on, and a snapshot that is being installed. Work that was handed out but is not done
 /// is "in progress".
 #[derive(Clone, Debug)]
 pub(crate) struct Unstable {
-    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) snapshot: Option<Box<Snapshot>>,
     pub(crate) entries: Vec<Entry>,
     /// Index of the first of `entries`, or where it would stand.
     pub(crate) offset: Index,
     pub(crate) snapshot_in_progress: bool,
     /// Entries below it were handed out. In `[offset, offset + entries.len()]`.
     pub(crate) offset_in_progress: Index,
+    /// The last entry that became durable, while it stands right before `offset`: what the next append is matched
+    /// against, most of the time.
+    stable_last: (Index, Term),
 }
+
+/// Room for this many entries is kept when all are durable; more is given back, so that idle groups stay small.
+const IDLE_ENTRIES: usize = 64;
 
 impl Unstable {
     pub(crate) fn new(offset: Index) -> Self {
@@ -25,10 +32,12 @@ impl Unstable {
             offset,
             snapshot_in_progress: false,
             offset_in_progress: offset,
+            stable_last: (Index(0), Term(0)),
         }
     }
 
-    fn end(&self) -> Index {
+    /// Behind the last entry.
+    pub(crate) fn end(&self) -> Index {
         Index(self.offset.0 + self.entries.len() as u64)
     }
 
@@ -36,15 +45,11 @@ impl Unstable {
         self.snapshot.as_ref().map(|snapshot| snapshot.meta.index.next())
     }
 
-    pub(crate) fn last_index(&self) -> Option<Index> {
-        match self.entries.last() {
-            Some(last) => Some(last.index),
-            None => self.snapshot.as_ref().map(|snapshot| snapshot.meta.index),
-        }
-    }
-
     pub(crate) fn term(&self, index: Index) -> Option<Term> {
         if index < self.offset {
+            if index == self.stable_last.0 && index > Index(0) {
+                return Some(self.stable_last.1);
+            }
             return self
                 .snapshot
                 .as_ref()
@@ -63,7 +68,7 @@ impl Unstable {
 
     /// The snapshot, if it was not handed out yet.
     pub(crate) fn next_snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref().filter(|_| !self.snapshot_in_progress)
+        self.snapshot.as_deref().filter(|_| !self.snapshot_in_progress)
     }
 
     /// Everything there is was handed out.
@@ -78,8 +83,16 @@ impl Unstable {
         if index < self.offset || self.term(index) != Some(term) {
             return;
         }
-        self.entries.drain(..(index.0 + 1 - self.offset.0) as usize);
+        let count = (index.0 + 1 - self.offset.0) as usize;
+        if count < self.entries.len() {
+            self.entries.drain(..count);
+        } else if self.entries.capacity() <= IDLE_ENTRIES {
+            self.entries.clear();
+        } else {
+            self.entries = Vec::new();
+        }
         self.offset = index.next();
+        self.stable_last = (index, term);
         self.offset_in_progress = self.offset_in_progress.max(self.offset);
     }
 
@@ -94,9 +107,20 @@ impl Unstable {
         }
     }
 
-    pub(crate) fn restore(&mut self, snapshot: Snapshot) {
+    pub(crate) fn restore(&mut self, snapshot: Box<Snapshot>) {
         *self = Self::new(snapshot.meta.index.next());
         self.snapshot = Some(snapshot);
+    }
+
+    /// Appends new entries of `term` behind the last.
+    pub(crate) fn extend(&mut self, term: Term, payloads: impl IntoIterator<Item = Payload>) {
+        let first = self.end().0;
+        self.entries
+            .extend((first..).zip(payloads).map(|(index, payload)| Entry {
+                term,
+                index: Index(index),
+                payload,
+            }));
     }
 
     /// Appends; what stands at and behind the first new index is replaced. `entries` is not empty.
@@ -105,7 +129,11 @@ impl Unstable {
             return;
         };
         if from == self.end() {
-            self.entries.extend(entries);
+            if self.entries.is_empty() {
+                self.entries = entries;
+            } else {
+                self.entries.extend(entries);
+            }
         } else if from <= self.offset {
             self.entries = entries;
             self.offset = from;

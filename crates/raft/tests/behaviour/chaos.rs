@@ -369,7 +369,7 @@ impl Cluster {
             );
             member.applied = snapshot.meta.index;
             storage
-                .apply_snapshot(snapshot)
+                .apply_snapshot(*snapshot)
                 .expect("newer than the stored one");
         }
         storage.append(&work.entries).expect("no gap");

@@ -208,7 +208,7 @@ fn work(node: &mut Node, watch: &mut Watch) -> bool {
             );
             watch.applied = snapshot.meta.index;
             storage
-                .apply_snapshot(snapshot)
+                .apply_snapshot(*snapshot)
                 .expect("newer than the stored one");
         }
         storage.append(&work.entries).expect("entries leave no gap");

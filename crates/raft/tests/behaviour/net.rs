@@ -106,7 +106,7 @@ pub(crate) fn settle(node: &mut Node) -> Done {
             }
             if let Some(snapshot) = work.snapshot {
                 storage
-                    .apply_snapshot(snapshot)
+                    .apply_snapshot(*snapshot)
                     .expect("newer than the stored one");
             }
             storage.append(&work.entries).expect("no gap");

@@ -327,7 +327,7 @@ pub(crate) fn in_flight(item: &InFlight, indent: &str) -> String {
                 kind: "MsgStorageAppendResp",
                 log_term,
                 index,
-                snapshot: snapshot.as_ref(),
+                snapshot: snapshot.as_deref(),
                 ..Wide::default()
             };
             wide.render(indent, "AppendThread", &self::node(*node), done.term)
@@ -357,7 +357,7 @@ pub(crate) fn append_work(id: ReplicaId, work: &AppendWork, responses: &[InFligh
         commit: hard.commit,
         vote: hard.vote,
         entries: work.entries.iter().map(entry).collect(),
-        snapshot: work.snapshot.as_ref(),
+        snapshot: work.snapshot.as_deref(),
         responses: responses
             .iter()
             .map(|response| in_flight(response, "  "))

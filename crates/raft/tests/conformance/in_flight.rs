@@ -12,7 +12,7 @@ pub(crate) enum InFlight {
     Appended {
         node: ReplicaId,
         done: AppendDone,
-        snapshot: Option<Snapshot>,
+        snapshot: Option<Box<Snapshot>>,
     },
     /// The apply thread of `node` reports that `entries` are applied.
     Applied { node: ReplicaId, entries: Vec<Entry> },

@@ -109,8 +109,8 @@ impl NodeStorage {
             self.log.set_hard_state(hard_state);
         }
         if let Some(snapshot) = &work.snapshot {
-            self.log.apply_snapshot(snapshot.clone())?;
-            self.history.push(snapshot.clone());
+            self.log.apply_snapshot((**snapshot).clone())?;
+            self.history.push((**snapshot).clone());
         }
         self.log.append(&work.entries)
     }
