@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, dev, kv, serve};
+use crate::{bench, check, dev, kv, serve};
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -73,6 +73,8 @@ enum Command {
     Delete(kv::DeleteArgs),
     /// Measure throughput and latency of Quorate, or of any server that speaks Redis's protocol
     Bench(bench::BenchArgs),
+    /// Judge whether recorded histories are linearizable
+    Check(check::CheckArgs),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -85,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Append(args) => kv::append(args),
         Command::Delete(args) => kv::delete(args),
         Command::Bench(args) => bench::run(args),
+        Command::Check(args) => return check::run(&args),
     };
     match result {
         Ok(()) => ExitCode::from(OK),

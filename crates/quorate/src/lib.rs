@@ -2,6 +2,7 @@
 //! the integration tests use the same client as the commands.
 
 pub mod bench;
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod dev;

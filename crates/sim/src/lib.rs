@@ -21,12 +21,14 @@
 //! | `faults`, `heal` | the two phases |
 //! | `workload`, `judge` | clients, and what they may see |
 //! | `oracle` | what must hold after every step |
+//! | [`linearizability`] | judging what clients saw, in a simulation or anywhere else |
 //! | `run`, `trace` | one seed from start to end, and its record |
 
 mod clock;
 mod faults;
 mod heal;
 mod judge;
+pub mod linearizability;
 mod message;
 mod network;
 mod node;
