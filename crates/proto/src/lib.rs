@@ -21,5 +21,5 @@ pub use command::{
 };
 pub use peer::{
     Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SnapshotAck, SnapshotChunk,
-    SnapshotHeader, UnknownReason,
+    SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
 };

@@ -28,6 +28,12 @@ pub enum PeerMessage {
     SnapshotChunk(SnapshotChunk),
     /// Its acknowledgement.
     SnapshotAck(SnapshotAck),
+    /// A quarantined replica asks for another's term (P3).
+    TermQuery(TermQuery),
+    /// The answer to a [`PeerMessage::TermQuery`].
+    TermAnswer(TermAnswer),
+    /// How the sender's store is doing (H1).
+    StoreHealth(StoreHealth),
 }
 
 /// A Raft message with the store's additions.
@@ -171,4 +177,42 @@ pub struct SnapshotAck {
     pub next: Option<u32>,
     /// All of it is installed.
     pub done: bool,
+}
+
+/// A quarantined replica asks another for its term (P3, ADR 0004). It travels with the consensus messages: who
+/// answers it on a connection has read, and will read, nothing that an earlier process of the asking store sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TermQuery {
+    /// The shard.
+    pub shard: ShardId,
+    /// The asking replica.
+    pub from: ReplicaId,
+    /// The asked one.
+    pub to: ReplicaId,
+    /// The asking process; repeated in the answer, so that none to an earlier process counts.
+    pub process: u64,
+}
+
+/// The answer to a [`TermQuery`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TermAnswer {
+    /// The shard.
+    pub shard: ShardId,
+    /// The answering replica.
+    pub from: ReplicaId,
+    /// The asking one.
+    pub to: ReplicaId,
+    /// The process that asked.
+    pub process: u64,
+    /// The term that the answering replica is in.
+    pub term: quorate_raft::Term,
+    /// The answering replica has not forgotten a term: it is not quarantined itself.
+    pub is_sound: bool,
+}
+
+/// How a store is doing, told to its peers when a connection begins, when it changes, and now and then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct StoreHealth {
+    /// The disk has less space left than the low-space mark (H1).
+    pub is_full: bool,
 }

@@ -128,6 +128,13 @@ fn snapshots() {
 }
 
 #[test]
+fn health() {
+    let mut g = Gen(28);
+    let cases = peer_cases((0..6u64).map(|kind| (format!("health {kind}"), g.health(kind))));
+    check("health.hex", &cases, decode_peer);
+}
+
+#[test]
 fn stored_forms() {
     let mut g = Gen(26);
     macro_rules! form {

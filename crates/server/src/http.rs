@@ -157,6 +157,7 @@ mod tests {
                 last_index: 1,
                 log_bytes: 0,
                 lease_held: true,
+                rebuild: None,
             }],
             ..NodeStatus::default()
         });

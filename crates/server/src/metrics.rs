@@ -55,6 +55,8 @@ pub struct ShardRow {
     pub log_bytes: u64,
     /// Whether the local replica leads and may read without asking now.
     pub lease_held: bool,
+    /// Why the local replica does not vote, if its log was damaged (P3).
+    pub rebuild: Option<String>,
 }
 
 /// Totals since the process started, unless said otherwise.
@@ -106,6 +108,8 @@ pub struct Counters {
     pub snapshots_sent: u64,
     /// Snapshots installed.
     pub snapshots_installed: u64,
+    /// Quarantined replicas that were rebuilt from their peers (P3).
+    pub replicas_rebuilt: u64,
     /// Turns of the reactor.
     pub turns: u64,
 }
@@ -180,6 +184,10 @@ impl Shared {
         }
         if status.shards.is_empty() {
             return Err("the node has no shard yet".to_owned());
+        }
+        let rebuilding = |row: &ShardRow| Some(format!("shard {}: {}", row.shard, row.rebuild.as_ref()?));
+        if let Some(reason) = status.shards.iter().find_map(rebuilding) {
+            return Err(reason);
         }
         let waiting: Vec<String> = status
             .shards
@@ -306,6 +314,7 @@ impl Exposition {
             peer_written_bytes,
             snapshots_sent,
             snapshots_installed,
+            replicas_rebuilt,
             turns,
         } = *c;
         let totals = [
@@ -367,6 +376,11 @@ impl Exposition {
                 "Snapshots installed.",
                 snapshots_installed,
             ),
+            (
+                "store_replicas_rebuilt_total",
+                "Replicas with a damaged log that were rebuilt from their peers.",
+                replicas_rebuilt,
+            ),
             ("log_syncs_total", "Syncs of the Raft log.", log_syncs),
             (
                 "log_written_bytes_total",
@@ -422,7 +436,7 @@ impl Exposition {
 
     fn shards(&mut self, rows: &[ShardRow]) {
         type Column = (&'static str, &'static str, fn(&ShardRow) -> f64);
-        let columns: [Column; 8] = [
+        let columns: [Column; 9] = [
             ("leading_bool", "1 when the local replica leads.", |r| {
                 f64::from(u8::from(r.role == ShardRole::Leader))
             }),
@@ -432,6 +446,11 @@ impl Exposition {
             ("lease_held_bool", "1 when reads need no round.", |r| {
                 f64::from(u8::from(r.lease_held))
             }),
+            (
+                "rebuilding_bool",
+                "1 while a damaged log keeps it from voting.",
+                |r| f64::from(u8::from(r.rebuild.is_some())),
+            ),
             ("term_number", "The replica's term.", |r| r.term as f64),
             ("commit_index", "Newest committed index known.", |r| {
                 r.commit as f64
@@ -470,6 +489,7 @@ mod tests {
             last_index: 12,
             log_bytes: 4096,
             lease_held: false,
+            rebuild: None,
         }
     }
 
@@ -484,6 +504,17 @@ mod tests {
         assert_eq!(
             shared.ready().unwrap_err(),
             "no leader is known for 1 of 2 shards: 7"
+        );
+        let mut rebuilding = row(7, Some(1));
+        rebuilding.rebuild = Some("its log was damaged".to_owned());
+        shared.publish(NodeStatus {
+            shards: vec![row(1, Some(2)), rebuilding],
+            ..NodeStatus::default()
+        });
+        assert_eq!(
+            shared.ready().unwrap_err(),
+            "shard 7: its log was damaged",
+            "one more failure may stop the shard"
         );
         shared.publish(NodeStatus {
             shards: vec![row(1, Some(2)), row(7, Some(1))],

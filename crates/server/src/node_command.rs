@@ -85,7 +85,13 @@ fn row(status: &ReplicaStatus) -> RespValue {
         ("log-base", number(status.log_base.0)),
         ("log-bytes", number(status.log_bytes)),
         ("lease", RespValue::Bool(status.lease)),
-        ("quarantined", RespValue::Bool(status.quarantined)),
+        (
+            "rebuild",
+            status
+                .rebuild
+                .as_ref()
+                .map_or(RespValue::Null, |rebuild| RespValue::text(rebuild.to_string())),
+        ),
     ];
     RespValue::Map(
         fields

@@ -44,7 +44,7 @@ fn shard(reactor: &Reactor, row: &ReplicaStatus) -> ShardRow {
         start_slot: slots.map(|(start, _)| start),
         end_slot: slots.map(|(_, end)| end),
         role: match row.role {
-            _ if row.quarantined => ShardRole::Quarantined,
+            _ if row.rebuild.is_some() => ShardRole::Quarantined,
             Role::Leader => ShardRole::Leader,
             Role::Follower => ShardRole::Follower,
             Role::Candidate | Role::PreCandidate => ShardRole::Candidate,
@@ -56,6 +56,7 @@ fn shard(reactor: &Reactor, row: &ReplicaStatus) -> ShardRow {
         last_index: row.last.0,
         log_bytes: row.log_bytes,
         lease_held: row.lease,
+        rebuild: row.rebuild.as_ref().map(ToString::to_string),
     }
 }
 
@@ -93,6 +94,7 @@ fn count(reactor: &mut Reactor) {
         peer_written_bytes: peers.bytes_out,
         snapshots_sent: store.snapshots_sent,
         snapshots_installed: store.snapshots_installed,
+        replicas_rebuilt: store.replicas_rebuilt,
         turns: own.turns,
     };
 }

@@ -418,9 +418,12 @@ impl Reactor {
                     self.peers.send(to, Channel::Bulk, &message)
                         || self.peers.send(to, Channel::Raft, &message)
                 }
-                PeerMessage::Raft(_) | PeerMessage::Request(_) | PeerMessage::Response(_) => {
-                    self.peers.send(to, Channel::Raft, &message)
-                }
+                PeerMessage::Raft(_)
+                | PeerMessage::Request(_)
+                | PeerMessage::Response(_)
+                | PeerMessage::TermQuery(_)
+                | PeerMessage::TermAnswer(_)
+                | PeerMessage::StoreHealth(_) => self.peers.send(to, Channel::Raft, &message),
             };
         }
         self.peers.flush(&mut self.peer_events);

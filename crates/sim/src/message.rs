@@ -24,6 +24,9 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
         PeerMessage::Response(response) => 2 << 60 ^ response.id,
         PeerMessage::SnapshotChunk(chunk) => 3 << 60 ^ u64::from(chunk.seq),
         PeerMessage::SnapshotAck(ack) => 4 << 60 ^ ack.id,
+        PeerMessage::TermQuery(query) => 5 << 60 ^ query.shard.0,
+        PeerMessage::TermAnswer(answer) => 6 << 60 ^ answer.term.0,
+        PeerMessage::StoreHealth(health) => 7 << 60 ^ u64::from(health.is_full),
     }
 }
 
@@ -52,6 +55,9 @@ pub(crate) fn text(message: &PeerMessage) -> String {
             if chunk.last { " (last)" } else { "" },
             chunk.pairs.len()
         ),
+        PeerMessage::TermQuery(query) => format!("s{} {query:?}", query.shard),
+        PeerMessage::TermAnswer(answer) => format!("s{} {answer:?}", answer.shard),
+        PeerMessage::StoreHealth(health) => format!("{health:?}"),
         PeerMessage::SnapshotAck(ack) => {
             format!(
                 "s{} snapshot {} ack next={:?} done={}",

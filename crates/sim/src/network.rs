@@ -32,7 +32,10 @@ pub(crate) enum Channel {
 impl Channel {
     pub(crate) fn of(message: &PeerMessage) -> Self {
         match message {
-            PeerMessage::Raft(_) => Channel::Consensus,
+            PeerMessage::Raft(_)
+            | PeerMessage::TermQuery(_)
+            | PeerMessage::TermAnswer(_)
+            | PeerMessage::StoreHealth(_) => Channel::Consensus,
             PeerMessage::Request(_) | PeerMessage::Response(_) => Channel::Requests,
             PeerMessage::SnapshotChunk(_) | PeerMessage::SnapshotAck(_) => Channel::Bulk,
         }

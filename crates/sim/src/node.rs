@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) armed: Option<Death>,
     /// A failure of log or engine was injected: the process may stop because of it.
     pub(crate) may_fail: bool,
+    /// Synced records of its log were damaged, and no process has found all of them so far.
+    pub(crate) is_damaged: bool,
     /// It was told to shut down.
     pub(crate) is_stopping: bool,
     /// Stays down until it is started by hand.
@@ -55,6 +57,7 @@ impl Node {
             slow_disk: (1, 0),
             armed: None,
             may_fail: false,
+            is_damaged: false,
             is_stopping: false,
             held_down: false,
         }

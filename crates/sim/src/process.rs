@@ -101,6 +101,8 @@ pub(crate) struct Startup<'a> {
     pub(crate) bootstrap: &'a Bootstrap,
     pub(crate) disk: &'a SimDisk,
     pub(crate) engine: &'a ModelDisk,
+    /// Something that was synced is damaged, so replicas may be quarantined.
+    pub(crate) is_damaged: bool,
 }
 
 impl Process {
@@ -128,7 +130,9 @@ impl Process {
             engine = ModelEngine::open(startup.engine)?;
         }
         let notes = recovered.notes.clone();
-        if let Some((shard, _)) = recovered.shards.iter().find(|(_, found)| found.quarantined) {
+        if let Some((shard, _)) = recovered.shards.iter().find(|(_, found)| found.quarantined)
+            && !startup.is_damaged
+        {
             let notes = notes.join("; ");
             return Err(Stop::Broken(format!(
                 "shard {shard} is quarantined although no disk was damaged: {notes}"

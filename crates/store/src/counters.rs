@@ -17,4 +17,6 @@ pub struct Counters {
     pub snapshots_sent: u64,
     /// Snapshots installed here and durable.
     pub snapshots_installed: u64,
+    /// Quarantined replicas that were rebuilt from their peers (P3).
+    pub replicas_rebuilt: u64,
 }

@@ -48,14 +48,14 @@ pub struct Applied {
     pub stamp_ms: u64,
 }
 
-fn key_of(prefix: u8, id: u64) -> Bytes {
+pub(crate) fn key_of(prefix: u8, id: u64) -> Bytes {
     let mut key = Vec::with_capacity(9);
     key.push(prefix);
     key.put_u64(id);
     key.into()
 }
 
-fn damaged(what: &'static str) -> EngineError {
+pub(crate) fn damaged(what: &'static str) -> EngineError {
     EngineError {
         action: "reading shard metadata",
         reason: format!("{what} record is damaged or of a newer format"),

@@ -14,6 +14,7 @@
 //! | `ticker` | time: elections, deadlines, expiry (rules T), spreading leaders |
 //! | `log_gc` | forgetting entries that the engine has made durable |
 //! | `snapshot` | feeding a follower that is too far behind (P5) |
+//! | `rebuild` | a replica whose log was damaged comes back from its peers (P3) |
 //! | `space` | removing data that nothing refers to |
 //! | `kv` | the key-value state machine |
 
@@ -28,6 +29,7 @@ pub mod kv;
 mod leader;
 mod lease;
 mod log_gc;
+mod rebuild;
 mod replica;
 mod router;
 mod shard_log;
@@ -42,5 +44,6 @@ pub use bootstrap::{Bootstrap, FIRST, SLOTS};
 pub use counters::Counters;
 pub use descriptor::{Applied, Descriptor};
 pub use io::{Effects, Input, LogToken, StoreOptions, Times};
+pub use rebuild::RebuildStatus;
 pub use status::ReplicaStatus;
 pub use store::{Store, StoreError};

@@ -13,6 +13,7 @@ use quorate_storage::engine::BatchSeq;
 use crate::descriptor::{Applied, Descriptor};
 use crate::io::LogToken;
 use crate::lease::Lease;
+use crate::rebuild::Rebuild;
 use crate::shard_log::ShardLog;
 use crate::{ClientRequest, RequestId};
 
@@ -76,8 +77,8 @@ pub(crate) struct Replica {
     pub(crate) descriptor: Descriptor,
     pub(crate) applied: Applied,
     pub(crate) lease: Lease,
-    /// Damaged log (P3): neither votes nor acknowledges.
-    pub(crate) quarantined: bool,
+    /// Its log was damaged (P3): it does not vote, and takes part only as far as this says.
+    pub(crate) rebuild: Option<Rebuild>,
 
     // Writes.
     pub(crate) new_payloads: Vec<Bytes>,
@@ -120,7 +121,7 @@ impl Replica {
         descriptor: Descriptor,
         applied: Applied,
         hard_state: HardState,
-        quarantined: bool,
+        rebuild: Option<Rebuild>,
     ) -> Self {
         Self {
             durable_applied: applied.index,
@@ -128,7 +129,7 @@ impl Replica {
             descriptor,
             applied,
             lease: Lease::default(),
-            quarantined,
+            rebuild,
             new_payloads: Vec::new(),
             new_writes: Vec::new(),
             pending_writes: BTreeMap::new(),
@@ -155,7 +156,12 @@ impl Replica {
 
     /// Whether it may take requests as the leader.
     pub(crate) fn serves(&self) -> bool {
-        self.is_leader() && !self.quarantined
+        self.is_leader() && self.rebuild.is_none()
+    }
+
+    /// Whether messages of the core reach it (P3).
+    pub(crate) fn takes_part(&self) -> bool {
+        self.rebuild.as_ref().is_none_or(Rebuild::is_following)
     }
 
     /// Whether reads wait here, which only a leader can answer.

@@ -245,7 +245,7 @@ impl<E: Engine> Store<E> {
         let replica = &self.replicas[at];
         if chunk.to != replica.descriptor.replica
             || replica.descriptor.store_of(chunk.from) != Some(from)
-            || replica.quarantined
+            || !replica.takes_part()
         {
             return Ok(());
         }

@@ -4,11 +4,11 @@ use quorate_raft::{Entry, Index, Role, Term};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
-use crate::ShardRoute;
 use crate::descriptor::{Applied, Descriptor};
 use crate::io::Times;
 use crate::kv;
 use crate::store::{Store, StoreError};
+use crate::{RebuildStatus, ShardRoute};
 
 /// One replica, for operators.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,8 +35,8 @@ pub struct ReplicaStatus {
     pub log_bytes: u64,
     /// Whether reads are served by lease now.
     pub lease: bool,
-    /// Whether a damaged log keeps it from taking part (P3).
-    pub quarantined: bool,
+    /// How far it has come back from a damaged log, which keeps it from voting (P3).
+    pub rebuild: Option<RebuildStatus>,
     /// Whether a snapshot is installed in the engine and the log not yet reset to it (P5).
     pub installing: bool,
 }
@@ -93,7 +93,7 @@ impl<E: Engine> Store<E> {
                         && replica.is_leader()
                         && replica.applied.term == term
                         && replica.lease.holds(term, self.options.lease_us(), times.mono_us),
-                    quarantined: replica.quarantined,
+                    rebuild: replica.rebuild_status(),
                     installing: replica.installing.is_some(),
                 }
             })

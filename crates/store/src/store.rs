@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_proto::{Outcome, PeerMessage, RaftEnvelope, Response, UnknownReason};
 use quorate_raft::{
-    Config, Entry, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StartError, StepError,
-    StorageError,
+    Config, Entry, HardState, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StartError, StepError,
+    StorageError, Term,
 };
 use quorate_storage::engine::{BatchSeq, Engine, EngineError, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp, Recovered, RecoveredShard};
@@ -20,6 +20,7 @@ use crate::descriptor::{self, Applied, Descriptor};
 use crate::gateway::Gateway;
 use crate::io::{Effects, Input, LogToken, PeerTable, StoreOptions, Times};
 use crate::kv::Space;
+use crate::rebuild::{self, Rebuild};
 use crate::replica::{InflightAppend, Replica, Waiter};
 use crate::router::Router;
 use crate::shard_log::ShardLog;
@@ -219,9 +220,11 @@ impl<E: Engine> Store<E> {
                 .find(|entry| entry.index == applied.index)
                 .map(|entry| entry.term)
         };
-        if log.quarantined {
-            // What the log holds cannot be trusted; the replica takes no part until it is replaced (P3). The
-            // records stay as they are, so that the next start knows it too.
+        let mark = rebuild::load_mark(&self.engine, shard)?;
+        let rebuild = Rebuild::at_open(log.quarantined, mark, log.hard_state.term);
+        if !rebuild.as_ref().is_none_or(Rebuild::is_following) {
+            // What the log holds cannot be trusted (P3). The records stay as they are until it is started over,
+            // so that the next start knows it too.
             log.entries.clear();
             log.base = (applied.index, applied.term);
         } else if log.base.0 > applied.index {
@@ -247,12 +250,27 @@ impl<E: Engine> Store<E> {
         // Commit-only updates are not written, but they are also never written ahead of the entries.
         hard_state.commit = hard_state.commit.min(last);
         hard_state.term = hard_state.term.max(applied.term);
+        let raft = self.new_core(&descriptor, applied, hard_state, log.base, log.entries)?;
+        self.replicas
+            .push(Replica::new(raft, descriptor, applied, hard_state, rebuild));
+        Ok(())
+    }
+
+    /// The consensus core of a replica whose log is as given.
+    pub(crate) fn new_core(
+        &self,
+        descriptor: &Descriptor,
+        applied: Applied,
+        hard_state: HardState,
+        base: (Index, Term),
+        entries: Vec<Entry>,
+    ) -> Result<RawNode<ShardLog>, StoreError> {
         let meta = SnapshotMeta {
             index: applied.index,
             term: applied.term,
             conf_state: descriptor.conf_state.clone(),
         };
-        let storage = ShardLog::new(hard_state, meta, log.base, log.entries);
+        let storage = ShardLog::new(hard_state, meta, base, entries);
         let config = Config {
             id: descriptor.replica,
             election_ticks: self.options.election_ticks,
@@ -274,15 +292,8 @@ impl<E: Engine> Store<E> {
             step_down_on_removal: true,
             seed: self.options.seed ^ descriptor.replica.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
         };
-        let raft = RawNode::new(config, storage).map_err(|source| StoreError::Start { shard, source })?;
-        self.replicas.push(Replica::new(
-            raft,
-            descriptor,
-            applied,
-            hard_state,
-            log.quarantined,
-        ));
-        Ok(())
+        let shard = descriptor.shard;
+        RawNode::new(config, storage).map_err(|source| StoreError::Start { shard, source })
     }
 
     /// Takes one input. `times` are read after the input was received.
@@ -316,6 +327,7 @@ impl<E: Engine> Store<E> {
         let mut turn = std::mem::take(&mut self.dirty);
         for &at in &turn {
             self.replicas[at].dirty = false;
+            self.start_log_over(at, &mut batch, token);
             self.reset_log(at, &mut batch, token)?;
             self.propose_new(times, at)?;
             self.start_round(at)?;
@@ -464,6 +476,7 @@ impl<E: Engine> Store<E> {
                     self.release(at, append.responses, append.done)?;
                 }
             }
+            self.log_started_over(at, token)?;
         }
         Ok(())
     }
@@ -509,6 +522,12 @@ impl<E: Engine> Store<E> {
             PeerMessage::Response(response) => self.answered(times, from, response),
             PeerMessage::SnapshotChunk(chunk) => self.snapshot_chunk(times, from, chunk),
             PeerMessage::SnapshotAck(ack) => self.snapshot_ack(from, ack),
+            PeerMessage::TermQuery(query) => {
+                self.term_query(from, query);
+                Ok(())
+            }
+            PeerMessage::TermAnswer(answer) => self.term_answer(from, answer),
+            PeerMessage::StoreHealth(_) => Ok(()),
         }
     }
 
@@ -521,11 +540,17 @@ impl<E: Engine> Store<E> {
         // A message for another replica, or in the name of one that is not on that store, is not for us.
         if message.to != replica.descriptor.replica
             || replica.descriptor.store_of(message.from) != Some(from)
-            || replica.quarantined
+            || !replica.takes_part()
         {
             return Ok(());
         }
         match &message.body {
+            // P3: what it has lost may be what the candidate lacks.
+            MessageBody::Vote { .. } | MessageBody::PreVote { .. } | MessageBody::TimeoutNow
+                if replica.rebuild.is_some() =>
+            {
+                return Ok(());
+            }
             MessageBody::Vote { transfer: false, .. } | MessageBody::PreVote { transfer: false, .. }
                 if self.options.leases
                     && replica.lease.refuses_votes(

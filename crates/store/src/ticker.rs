@@ -25,7 +25,9 @@ impl<E: Engine> Store<E> {
         self.ticks += 1;
         for at in 0..self.replicas.len() {
             let shard = self.replicas[at].descriptor.shard;
-            if !self.replicas[at].quarantined {
+            if self.replicas[at].rebuild.is_some() {
+                self.rebuild_tick(at)?;
+            } else {
                 self.replicas[at].raft.tick().map_err(StoreError::raft(shard))?;
                 self.campaign_early(times, at)?;
             }

@@ -11,6 +11,7 @@
 mod answer;
 mod command;
 mod error;
+mod health;
 mod meta;
 mod op;
 mod pairs;

@@ -7,7 +7,7 @@ use super::writer::{put_option, put_varint};
 use super::{Reader, Wire};
 use crate::{
     DecodeError, Epoch, ForwardBody, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request, Response,
-    SnapshotAck, SnapshotChunk,
+    SnapshotAck, SnapshotChunk, StoreHealth, TermAnswer, TermQuery,
 };
 
 const TAG_RAFT: u8 = 1;
@@ -15,6 +15,9 @@ const TAG_REQUEST: u8 = 2;
 const TAG_RESPONSE: u8 = 3;
 const TAG_SNAPSHOT_CHUNK: u8 = 4;
 const TAG_SNAPSHOT_ACK: u8 = 5;
+const TAG_TERM_QUERY: u8 = 6;
+const TAG_TERM_ANSWER: u8 = 7;
+const TAG_STORE_HEALTH: u8 = 8;
 
 const BODY_WRITE: u8 = 1;
 const BODY_READ: u8 = 2;
@@ -93,6 +96,18 @@ impl Wire for PeerMessage {
                 out.push(TAG_SNAPSHOT_ACK);
                 ack.put(out);
             }
+            PeerMessage::TermQuery(query) => {
+                out.push(TAG_TERM_QUERY);
+                query.put(out);
+            }
+            PeerMessage::TermAnswer(answer) => {
+                out.push(TAG_TERM_ANSWER);
+                answer.put(out);
+            }
+            PeerMessage::StoreHealth(health) => {
+                out.push(TAG_STORE_HEALTH);
+                health.put(out);
+            }
         }
     }
 
@@ -103,6 +118,9 @@ impl Wire for PeerMessage {
             TAG_RESPONSE => PeerMessage::Response(Response::take(reader)?),
             TAG_SNAPSHOT_CHUNK => PeerMessage::SnapshotChunk(SnapshotChunk::take(reader)?),
             TAG_SNAPSHOT_ACK => PeerMessage::SnapshotAck(SnapshotAck::take(reader)?),
+            TAG_TERM_QUERY => PeerMessage::TermQuery(TermQuery::take(reader)?),
+            TAG_TERM_ANSWER => PeerMessage::TermAnswer(TermAnswer::take(reader)?),
+            TAG_STORE_HEALTH => PeerMessage::StoreHealth(StoreHealth::take(reader)?),
             tag => return Err(reader.unknown_tag("peer message", tag)),
         })
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use quorate_proto::{
     Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Op, Outcome, PeerMessage,
     Query, RaftEnvelope, Request, Response, ScanPosition, Session, SetCondition, SetExpiry, SnapshotAck,
-    SnapshotChunk, SnapshotHeader, UnknownReason,
+    SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
@@ -20,7 +20,7 @@ pub(crate) const OPS: u64 = 14;
 pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 11;
 pub(crate) const BODIES: u64 = 14;
-pub(crate) const PEER_MESSAGES: u64 = 5;
+pub(crate) const PEER_MESSAGES: u64 = 6;
 
 impl Gen {
     pub(crate) fn next(&mut self) -> u64 {
@@ -401,7 +401,28 @@ impl Gen {
             }
             2 => self.response(kind),
             3 => self.chunk(),
-            _ => self.ack(),
+            4 => self.ack(),
+            _ => self.health(kind),
+        }
+    }
+    /// Of the three messages about a store's or replica's own state.
+    pub(crate) fn health(&mut self, kind: u64) -> PeerMessage {
+        match kind % 3 {
+            0 => PeerMessage::TermQuery(TermQuery {
+                shard: ShardId(self.u64()),
+                from: self.replica(),
+                to: self.replica(),
+                process: self.u64(),
+            }),
+            1 => PeerMessage::TermAnswer(TermAnswer {
+                shard: ShardId(self.u64()),
+                from: self.replica(),
+                to: self.replica(),
+                process: self.u64(),
+                term: self.term(),
+                is_sound: self.bool(),
+            }),
+            _ => PeerMessage::StoreHealth(StoreHealth { is_full: self.bool() }),
         }
     }
 }

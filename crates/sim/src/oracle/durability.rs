@@ -18,6 +18,11 @@ impl Durable {
         *known = index.max(*known);
     }
 
+    /// Its log was damaged, and it has noticed.
+    pub(crate) fn forget(&mut self, at: At) {
+        self.0.remove(&at);
+    }
+
     /// Entries from `first` on are replaced; whether the new ones are durable it has not said yet.
     pub(crate) fn appended(&mut self, at: At, first: Index) {
         if let Some(known) = self.0.get_mut(&at) {

@@ -83,7 +83,10 @@ impl Oracles {
             .committed(at.1, status.log_base)
             .map(|(term, _)| term);
         let found = Mirror::new(status.log_base, base_term, entries);
-        if let Some(before) = self.mirrors.get(at) {
+        if status.rebuild.is_some() {
+            // It knows that it has lost something; what it vouches for from now on counts.
+            self.durability.forget(at);
+        } else if let Some(before) = self.mirrors.get(at) {
             self.durability.restarted(at, before, &found)?;
         }
         self.append_only.restarted(at);

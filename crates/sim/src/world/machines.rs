@@ -37,6 +37,7 @@ impl World {
             bootstrap: &self.bootstrap,
             disk: &state.disk,
             engine: &state.engine,
+            is_damaged: state.is_damaged,
         };
         let started = Process::start(&startup, times);
         self.counts.starts += 1;
@@ -54,6 +55,8 @@ impl World {
                 });
         }
         let status = process.status(times);
+        // Every record was read, so what is damaged is known now; the log remembers it until it is rebuilt.
+        self.nodes[node].is_damaged = status.iter().any(|shard| shard.rebuild.is_some());
         for shard in &status {
             self.oracles
                 .started((node, shard.shard), shard, process.store.log_entries(shard.shard))?;

@@ -4,6 +4,7 @@ mod asking;
 mod event;
 mod links;
 mod machines;
+mod rot;
 mod turn;
 mod watch;
 

@@ -28,6 +28,7 @@ mod scan;
 mod segment;
 
 pub use raft_log::RaftLog;
+pub use scan::vouched;
 
 /// One write: what all shards touched in a turn have to store, under one sync (group commit).
 #[derive(Clone, Debug, Default)]
@@ -97,8 +98,8 @@ pub struct RecoveredShard {
     pub entries: Vec<Entry>,
     /// Damage below a synced offset may have hit this shard (P3): it must not vote or acknowledge until
     /// rebuilt from its peers. It stays so over restarts until both a reset and a hard state are written, or a
-    /// tombstone. A vote may be among what was lost, so that hard state should hold a vote for the leader that
-    /// rebuilt the replica: it must not vote again in that term.
+    /// tombstone. Votes may be among what was lost, so that hard state must be of a term above all that the
+    /// replica may have voted in (docs/adr/0004).
     pub quarantined: bool,
     /// The replica was destroyed.
     pub tombstone: Option<ReplicaId>,

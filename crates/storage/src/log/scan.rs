@@ -1,7 +1,9 @@
 //! Finds the frames of a segment and the holes between them.
 
+use std::ops::Range;
+
 use super::frame::{self, ALIGN, Frame, Parsed};
-use super::segment::FRAMES_AT;
+use super::segment::{self, BEGIN_AT, FRAMES_AT};
 use crate::ShardId;
 
 /// What a segment is made of, in order and without space between.
@@ -69,6 +71,20 @@ pub(super) fn scan(segment: &[u8], sequence: u64, end: u64) -> Vec<Piece<'_>> {
         }));
     }
     pieces
+}
+
+/// The bytes of a segment file that its own records know to be synced. Damage there is recognised as damage, and
+/// never taken for a torn tail (P3). Empty for anything but a segment that was begun.
+#[must_use]
+pub fn vouched(file: &[u8]) -> Range<u64> {
+    let begin = BEGIN_AT as usize..FRAMES_AT as usize;
+    let sequence = frame::u64_at(file, segment::SEQUENCE_AT);
+    let begin = sequence.and_then(|sequence| segment::decode_begin(file.get(begin)?, sequence));
+    let (Some(sequence), Some(begin)) = (sequence, begin) else {
+        return 0..0;
+    };
+    let pieces = scan(file, sequence, file.len() as u64);
+    FRAMES_AT..synced(&pieces).max(begin.synced).max(FRAMES_AT)
 }
 
 /// The highest offset that a frame of `pieces` knows to be synced; zero if none does.

@@ -20,6 +20,9 @@ pub(super) const BEGIN_LEN: usize = 512;
 /// Where the first frame lies.
 pub(super) const FRAMES_AT: u64 = BEGIN_AT + BEGIN_LEN as u64;
 
+/// Where the header keeps the sequence number.
+pub(super) const SEQUENCE_AT: usize = 56;
+
 const BEGIN_MARK: u32 = u32::from_le_bytes(*b"QLbg");
 
 /// A begun segment.
@@ -100,7 +103,7 @@ pub(super) fn encode_header(identity: &Identity, sequence: u64) -> [u8; HEADER_L
     header[16..32].copy_from_slice(&identity.cluster.0.to_le_bytes());
     header[32..48].copy_from_slice(&identity.incarnation.0.to_le_bytes());
     header[48..56].copy_from_slice(&identity.store.0.to_le_bytes());
-    header[56..64].copy_from_slice(&sequence.to_le_bytes());
+    header[SEQUENCE_AT..SEQUENCE_AT + 8].copy_from_slice(&sequence.to_le_bytes());
     let crc = header_crc(&header);
     header[12..16].copy_from_slice(&crc.to_le_bytes());
     header
@@ -152,7 +155,7 @@ pub(super) fn decode_header(
             expected: describe(identity),
         });
     }
-    Ok(frame::u64_at(header, 56).unwrap_or_default())
+    Ok(frame::u64_at(header, SEQUENCE_AT).unwrap_or_default())
 }
 
 fn describe(identity: &Identity) -> String {

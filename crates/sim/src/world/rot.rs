@@ -1,0 +1,69 @@
+//! Damage at rest: bits of synced log records flip while a machine is down (P3, X-10).
+
+use quorate_storage::log;
+
+use super::World;
+use crate::node::Death;
+
+/// Bits flipped at most, in one log.
+const FLIPS_MAX: u64 = 4;
+
+impl World {
+    /// The node goes down and finds synced records of its log damaged when it comes back. Returns whether it
+    /// was done: storage loses what was synced on a minority of the nodes at most, until they are rebuilt.
+    pub fn rot(&mut self, node: usize) -> bool {
+        let impaired = (0..self.nodes.len())
+            .filter(|other| *other == node || self.is_impaired(*other))
+            .count();
+        if 2 * impaired >= self.nodes.len() {
+            return false;
+        }
+        if self.nodes[node].is_up() {
+            let how = if self.rng.one_in(2) {
+                Death::Kill
+            } else {
+                Death::PowerLoss
+            };
+            self.die(node, how, "rots");
+        }
+        for _ in 0..self.rng.range(1, FLIPS_MAX) {
+            self.flip_synced_bit(node);
+        }
+        self.nodes[node].is_damaged
+    }
+
+    /// Whether a replica there is damaged and not rebuilt.
+    fn is_impaired(&self, node: usize) -> bool {
+        let state = &self.nodes[node];
+        match &state.process {
+            Some(process) => process
+                .status(state.clock.times(self.now_us))
+                .iter()
+                .any(|replica| replica.rebuild.is_some()),
+            None => state.is_damaged,
+        }
+    }
+
+    /// One bit of what the log's own records know to be synced. Damage to the newest record, which nothing
+    /// vouches for, cannot be told from a torn tail; headers name the store, and a log without them is refused.
+    fn flip_synced_bit(&mut self, node: usize) {
+        let disk = &self.nodes[node].disk;
+        let segments: Vec<_> = disk
+            .visible()
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("raft-"))
+            .map(|(name, content)| (name, log::vouched(&content)))
+            .filter(|(_, vouched)| !vouched.is_empty())
+            .collect();
+        if segments.is_empty() {
+            return;
+        }
+        let (name, vouched) = &segments[self.rng.below(segments.len() as u64) as usize];
+        let bit = self.rng.range(8 * vouched.start, 8 * vouched.end - 1);
+        self.trace.event(self.now_us, &[13, node as u64, bit], || {
+            format!("n{} bit {bit} of {name} flips", node + 1)
+        });
+        self.nodes[node].disk.flip_bit(name, bit);
+        self.nodes[node].is_damaged = true;
+    }
+}

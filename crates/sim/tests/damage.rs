@@ -1,0 +1,62 @@
+//! Damage below the Raft log (P3, X-10): noticed by checksum, never served, rebuilt from the peers.
+
+use quorate_sim::{Options, Plan, Profile, World};
+
+const SECOND: u64 = 1_000_000;
+
+fn plan(nodes: usize) -> Plan {
+    let options = Options {
+        nodes: Some(nodes as u64),
+        shards: Some(2),
+        ..Options::default()
+    };
+    let mut plan = Plan::derive(1, Profile::Calm, &options);
+    plan.load.clients = 4;
+    plan.load.think_us_max = 10_000;
+    plan.store.tick_us = 20_000;
+    plan.store.election_ticks = 10;
+    plan.store.heartbeat_ticks = 2;
+    plan.store.leases = true;
+    plan.store.requests_max = 1_000;
+    plan.store.log_retention_entries = 100;
+    plan.disk.durable_us_max = 20_000;
+    plan.down_us_max = 200_000;
+    plan
+}
+
+fn rebuilding(world: &World, node: usize) -> bool {
+    world.status(node).iter().any(|replica| replica.rebuild.is_some())
+}
+
+/// Bits flip in the synced records of one node after the other. Each comes back quarantined, asks the others,
+/// starts its log over and is a voter again, while the cluster serves; and once all have been through it, a
+/// majority of rebuilt replicas still holds everything that was acknowledged.
+#[test]
+fn x_10_a_replica_with_flipped_bits_in_its_log_is_rebuilt_from_its_peers() {
+    let (mut rotten, mut quarantined) = (0, 0);
+    for seed in 0..16 {
+        let nodes = if seed % 4 == 0 { 5 } else { 3 };
+        let mut world = World::new(seed, plan(nodes), None);
+        world.run_until(SECOND).unwrap();
+        for round in 0..4 {
+            let node = (seed as usize + round) % nodes;
+            rotten += usize::from(world.rot(node));
+            for _ in 0..60 {
+                let now = world.now_us();
+                world.run_until(now + SECOND / 20).unwrap();
+                quarantined += usize::from(rebuilding(&world, node));
+            }
+        }
+        world.heal_and_check().unwrap();
+        for node in 0..nodes {
+            assert!(
+                !rebuilding(&world, node),
+                "seed {seed}: node {node} is not rebuilt"
+            );
+        }
+    }
+    assert!(
+        rotten > 50 && quarantined > 50,
+        "{rotten} logs, {quarantined} looks"
+    );
+}
