@@ -33,14 +33,15 @@ pub struct Config {
     pub election_ticks: u32,
     /// Ticks between heartbeats; at least 1, less than `election_ticks`.
     pub heartbeat_ticks: u32,
-    /// How long this member leaves elections to others: one of priority `p` waits `p` more election timeouts, so
-    /// its timeout is in `[(p + 1) T, (p + 2) T)`. Zero, the default, goes first; the windows of two priorities do
-    /// not overlap.
+    /// How long this member leaves elections to others: one of priority `p` starts none before it has been without
+    /// a leader for `p` election timeouts longer than one of priority zero, the default. So the first campaign
+    /// after the loss of a leader comes in `[(p + 1) T, (p + 2) T)`, and those of two priorities do not overlap.
+    /// Once the `p` timeouts have passed without a leader, it campaigns like everybody: members that go first
+    /// and cannot win do not keep it from leading.
     ///
     /// It decides only when a campaign starts, never who may vote or win: safety does not depend on timing (Raft
-    /// paper §5.6), and a lower priority still leads when those before it are away, cut off or behind. The price
-    /// is `p` timeouts more without a leader in that case. A preferred member that comes back does not take over
-    /// by itself: hand it leadership with [`crate::RawNode::transfer_leader`].
+    /// paper §5.6). The price is at most `p` timeouts more without a leader. A preferred member that comes back
+    /// does not take over by itself: hand it leadership with [`crate::RawNode::transfer_leader`].
     pub priority: u8,
     /// What the application has applied; entries up to it are not handed out again. Zero: what storage's log
     /// begins with, which is its snapshot.
@@ -139,11 +140,6 @@ impl Config {
             return Err(ConfigError::LeaseWithoutCheckQuorum);
         }
         Ok(())
-    }
-
-    /// The first tick at which a campaign may start.
-    pub(crate) fn election_timeout_min(&self) -> u32 {
-        self.election_ticks * (u32::from(self.priority) + 1)
     }
 }
 

@@ -105,6 +105,10 @@ impl<S: Storage> Raft<S> {
 
     fn hear(&mut self, leader: ReplicaId) {
         self.election_elapsed = 0;
+        self.leaderless_ticks = 0;
+        if self.leader.is_none() && self.config.priority > 0 {
+            self.draw_election_timeout();
+        }
         self.leader = Some(leader);
     }
 

@@ -65,6 +65,8 @@ pub(crate) struct Raft<S: Storage> {
     pub(crate) election_elapsed: u32,
     pub(crate) heartbeat_elapsed: u32,
     pub(crate) election_timeout: u32,
+    /// Since a leader was last heard of.
+    pub(crate) leaderless_ticks: u32,
     rng: Rng,
 }
 
@@ -94,6 +96,7 @@ impl<S: Storage> Raft<S> {
             owes: false,
             buffers: Buffers::default(),
             election_elapsed: 0,
+            leaderless_ticks: 0,
             heartbeat_elapsed: 0,
             election_timeout: config.election_ticks,
             rng: Rng::new(config.seed),
@@ -388,6 +391,18 @@ impl<S: Storage> Raft<S> {
 
     // ---- roles ----
 
+    /// A member of a later priority leaves the first elections after the loss of a leader to others. What it has
+    /// waited already counts, or those who go first and cannot win would keep it waiting for ever.
+    pub(crate) fn draw_election_timeout(&mut self) {
+        let Config {
+            election_ticks,
+            priority,
+            ..
+        } = self.config;
+        let deferred = (election_ticks * u32::from(priority)).saturating_sub(self.leaderless_ticks);
+        self.election_timeout = election_ticks + self.rng.below(election_ticks) + deferred;
+    }
+
     fn reset(&mut self, term: Term) {
         if term != self.term {
             assert!(term > self.term, "term fell from {} to {term}", self.term);
@@ -397,8 +412,7 @@ impl<S: Storage> Raft<S> {
         self.leader = None;
         self.election_elapsed = 0;
         self.heartbeat_elapsed = 0;
-        self.election_timeout =
-            self.config.election_timeout_min() + self.rng.below(self.config.election_ticks);
+        self.draw_election_timeout();
         self.transferee = None;
         self.tracker.reset_votes();
         let last = self.log.last_index();
@@ -415,6 +429,9 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(crate) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
+        if leader.is_some() {
+            self.leaderless_ticks = 0;
+        }
         self.reset(term);
         self.leader = leader;
         self.role = Role::Follower;
@@ -453,6 +470,7 @@ impl<S: Storage> Raft<S> {
             "a follower of term {} cannot become the leader",
             self.term
         );
+        self.leaderless_ticks = 0;
         self.reset(self.term);
         self.leader = Some(self.id);
         self.role = Role::Leader;
@@ -561,6 +579,7 @@ impl<S: Storage> Raft<S> {
     pub(crate) fn tick(&mut self) -> Result<(), StepError> {
         self.election_elapsed += 1;
         if self.role != Role::Leader {
+            self.leaderless_ticks = self.leaderless_ticks.saturating_add(1);
             if self.promotable() && self.election_elapsed >= self.election_timeout {
                 self.election_elapsed = 0;
                 return self.start_election();

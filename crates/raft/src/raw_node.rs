@@ -504,6 +504,16 @@ impl<S: Storage> RawNode<S> {
         self.raft.log.applied
     }
 
+    /// The first index that is still in the log: what is before it was compacted, or is in a snapshot that is being
+    /// installed.
+    ///
+    /// # Errors
+    ///
+    /// If storage fails.
+    pub fn first_index(&self) -> Result<Index, StorageError> {
+        self.raft.log.first_index()
+    }
+
     /// The last index of the log, unstable entries included.
     #[must_use]
     pub fn last_index(&self) -> Index {

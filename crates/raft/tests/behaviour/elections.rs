@@ -4,7 +4,7 @@ use quorate_raft::{HardState, Message, MessageBody, ReplicaId, Role, Term};
 
 use crate::net::{
     ELECTION_TICKS, Net, append, config, elect, entry, hard_state, heartbeat, member, settle, step, terms,
-    vote, with_log,
+    text, vote, with_log,
 };
 
 #[test]
@@ -112,7 +112,7 @@ fn tr_10_duelling_candidates() {
             "member {id}"
         );
     }
-    assert_eq!(terms(net.node(1)), [1]);
+    assert_eq!((terms(net.node(1)), terms(net.node(2))), (vec![1], vec![1]));
     assert_eq!(terms(net.node(3)), [] as [u64; 0]);
 }
 
@@ -128,6 +128,11 @@ fn tr_11_candidate_concedes() {
     net.tick(3, 1);
     net.assert_leader(3, 1);
     net.assert_equal_logs();
+    let log: Vec<String> = net.node(1).storage().log().iter().map(text).collect();
+    assert_eq!(
+        (log, net.commit(1)),
+        (vec![String::new(), "force follower".to_owned()], 2)
+    );
 }
 
 #[test]
@@ -240,28 +245,38 @@ fn tr_17_all_roles_step_down_on_a_higher_term() {
 
 #[test]
 fn tr_18_candidate_resets_term_by_heartbeat() {
-    let mut net = isolated_candidate();
-    net.tick(1, 1);
-    net.assert_leader(1, 1);
+    for leader_term in [1, 3] {
+        let mut net = isolated_candidate(leader_term);
+        net.tick(1, 1);
+        net.assert_leader(1, leader_term);
+    }
 }
 
 #[test]
 fn tr_19_candidate_resets_term_by_append() {
-    let mut net = isolated_candidate();
-    net.lost = |message| matches!(message.body, MessageBody::Heartbeat { .. });
-    net.propose(1, "x");
-    step(net.node(3), 1, 1, append(0, 0, 0, vec![entry(1, 1)]));
-    net.run();
-    net.assert_leader(1, 1);
+    for leader_term in [1, 3] {
+        let mut net = isolated_candidate(leader_term);
+        net.lost = |message| matches!(message.body, MessageBody::Heartbeat { .. });
+        net.propose(1, "x");
+        // What the leader sends a member whose log it does not know.
+        step(net.node(3), 1, leader_term, append(0, 0, 0, vec![entry(1, 1)]));
+        net.run();
+        net.assert_leader(1, leader_term);
+    }
 }
 
-/// 1 leads term 1; 3 could not hear it, became a candidate of the same term, and is back.
-fn isolated_candidate() -> Net {
+/// 1 leads `term`, 1 or 3; 3 could not hear it, became a candidate of term 1, and is back.
+fn isolated_candidate(term: u64) -> Net {
     let mut net = Net::new(3);
     net.isolate(3);
     net.campaign(1);
+    if term == 3 {
+        net.campaign(2);
+        net.campaign(1);
+    }
     net.campaign(3);
     assert_eq!((net.role(3), net.node(3).term()), (Role::Candidate, Term(1)));
+    assert_eq!((net.role(1), net.node(1).term()), (Role::Leader, Term(term)));
     net.heal();
     net
 }
@@ -285,23 +300,21 @@ fn tr_20_disruptive_follower() {
 
 #[test]
 fn tr_22_only_a_leader_beats() {
-    let beats = |node: &mut crate::net::Node| {
+    let sent_by_a_tick = |node: &mut crate::net::Node| {
         settle(node);
         node.tick().expect("tick");
-        let messages = settle(node).messages;
-        messages
-            .iter()
-            .filter(|message| matches!(message.body, MessageBody::Heartbeat { .. }))
-            .count()
+        settle(node).messages
     };
     let mut follower = member(3);
-    assert_eq!(beats(&mut follower), 0);
+    assert_eq!(sent_by_a_tick(&mut follower), []);
     let mut candidate = member(3);
     candidate.campaign().expect("campaign");
-    assert_eq!(beats(&mut candidate), 0);
+    assert_eq!(sent_by_a_tick(&mut candidate), []);
     let mut leader = member(3);
     elect(&mut leader, 3);
-    assert_eq!(beats(&mut leader), 2);
+    let sent = sent_by_a_tick(&mut leader);
+    let beats: Vec<_> = sent.iter().map(|message| (message.to.0, &message.body)).collect();
+    assert_eq!(beats, [(2, &heartbeat(0)), (3, &heartbeat(0))]);
 }
 
 #[test]
@@ -316,22 +329,21 @@ fn tr_32_campaign_while_leader_changes_nothing() {
 
 #[test]
 fn tr_45_split_vote() {
-    let mut net = Net::new(3);
+    let started = |id| with_log(config(id), 3, &[], hard_state(1, 0));
+    let mut net = Net::of((1..=3).map(started));
     net.campaign(1);
+    net.assert_leader(1, 2);
     net.isolate(1);
     net.node(2).campaign().expect("campaign");
     net.node(3).campaign().expect("campaign");
     net.run();
     for id in [2, 3] {
-        assert_eq!(
-            (net.role(id), net.node(id).term()),
-            (Role::Candidate, Term(2)),
-            "member {id}"
-        );
+        let expected = (Role::Candidate, Term(3));
+        assert_eq!((net.role(id), net.node(id).term()), expected, "member {id}");
     }
     net.campaign(2);
     assert_eq!((net.role(2), net.role(3)), (Role::Leader, Role::Follower));
-    assert_eq!(net.node(2).term(), Term(3));
+    assert_eq!((net.node(2).term(), net.node(3).term()), (Term(4), Term(4)));
 }
 
 /// A removed member's answer must not depose the leader by its term.
@@ -342,4 +354,149 @@ fn an_answer_of_a_stranger_is_ignored_whatever_its_term() {
     step(&mut node, 9, 7, MessageBody::HeartbeatResponse { context: None });
     step(&mut node, 9, 7, crate::net::accepted(0));
     assert_eq!((node.role(), node.term()), (Role::Leader, Term(1)));
+}
+
+/// Ticks until each of two members campaigns, after its leader fell silent.
+fn silent_ticks(priority: u8, seed: u64) -> u32 {
+    let mut settings = config(1);
+    (settings.priority, settings.seed, settings.pre_vote) = (priority, seed, true);
+    let mut node = with_log(settings, 3, &[], HardState::default());
+    step(&mut node, 2, 1, heartbeat(0));
+    settle(&mut node);
+    (1..=5 * ELECTION_TICKS)
+        .find(|_| {
+            node.tick().expect("tick");
+            node.role() == Role::PreCandidate
+        })
+        .expect("everybody campaigns at last")
+}
+
+#[test]
+fn a_later_priority_campaigns_in_a_later_window() {
+    for seed in 0..100 {
+        for priority in 0..3 {
+            let first = ELECTION_TICKS * (u32::from(priority) + 1);
+            let ticks = silent_ticks(priority, seed);
+            assert!(
+                (first..first + ELECTION_TICKS).contains(&ticks),
+                "{ticks} of priority {priority}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_earlier_priority_wins_when_the_leader_is_lost() {
+    for seed in 0..50 {
+        let mut net = Net::with(4, &[], |config| {
+            (config.pre_vote, config.seed) = (true, seed * 10 + config.id.0);
+            config.priority = if config.id == ReplicaId(3) { 0 } else { 1 };
+        });
+        net.campaign(1);
+        net.isolate(1);
+        for _ in 0..2 * ELECTION_TICKS {
+            for id in 2..=4 {
+                net.tick(id, 1);
+            }
+        }
+        assert_eq!(net.role(3), Role::Leader, "seed {seed}");
+    }
+}
+
+/// A member that goes first but whose log is too short raised the term again and again, and each time took the timer
+/// of the only one that could win back to its start: nobody ever led. What a member has waited counts now.
+#[test]
+fn an_earlier_priority_that_cannot_win_does_not_keep_others_from_leading() {
+    for pre_vote in [false, true] {
+        let started = |id: u64, terms: &[u64]| {
+            let mut settings = config(id);
+            (settings.pre_vote, settings.priority) = (pre_vote, if id == 1 { 0 } else { 2 });
+            with_log(settings, 3, terms, hard_state(1, 0))
+        };
+        let mut net = Net::of([started(1, &[]), started(2, &[1]), started(3, &[1])]);
+        for _ in 0..20 * ELECTION_TICKS {
+            for id in 1..=3 {
+                net.tick(id, 1);
+            }
+        }
+        let leads = [1, 2, 3].map(|id| net.role(id) == Role::Leader);
+        assert!(leads[1] || leads[2], "pre-vote {pre_vote}: {leads:?}");
+    }
+}
+
+/// The thesis §6.4.1 and §3.10: whoever hears a leader helps nobody to depose it, unless the leader asks.
+#[test]
+fn votes_are_refused_while_a_leader_is_heard_except_for_a_transfer() {
+    let follower = || {
+        let mut settings = config(1);
+        settings.check_quorum = true;
+        let mut node = with_log(settings, 3, &[], HardState::default());
+        step(&mut node, 2, 1, heartbeat(0));
+        settle(&mut node);
+        node
+    };
+    let request = |transfer| MessageBody::Vote {
+        last_index: quorate_raft::Index(9),
+        last_term: Term(1),
+        transfer,
+    };
+    let mut node = follower();
+    step(&mut node, 3, 2, request(false));
+    assert_eq!((settle(&mut node).messages, node.term()), (vec![], Term(1)));
+    let mut node = follower();
+    step(&mut node, 3, 2, request(true));
+    assert_eq!(
+        settle(&mut node).messages[0].body,
+        MessageBody::VoteResponse { reject: false }
+    );
+    let mut node = follower();
+    for _ in 0..ELECTION_TICKS {
+        node.tick().expect("tick");
+    }
+    settle(&mut node);
+    let term = node.term().0 + 1;
+    step(&mut node, 3, term, request(false));
+    assert_eq!(
+        node.vote(),
+        Some(ReplicaId(3)),
+        "the leader was not heard for an election timeout"
+    );
+}
+
+/// Local messages have no place on the network, nor have messages from nobody, for others or of terms that no
+/// election reaches.
+#[test]
+fn messages_that_nobody_sends_are_dropped() {
+    let mut leader = member(3);
+    elect(&mut leader, 3);
+    let before = leader.status();
+    let payloads = vec![quorate_raft::Payload::Normal("x".into())];
+    let propose = MessageBody::Propose { payloads };
+    let target = ReplicaId(2);
+    let message = |from, to, term, body: &MessageBody| Message {
+        from: ReplicaId(from),
+        to: ReplicaId(to),
+        term: Term(term),
+        body: body.clone(),
+    };
+    for dropped in [
+        message(1, 1, 0, &propose),
+        message(1, 1, 0, &MessageBody::TransferLeader { target }),
+        message(1, 1, 1, &MessageBody::TimeoutNow),
+        message(1, 1, 7, &heartbeat(0)),
+        message(0, 1, 7, &vote(9, 9)),
+        message(2, 3, 7, &vote(9, 9)),
+        message(2, 1, 1 << 63, &vote(9, 9)),
+        message(2, 1, u64::MAX, &append(0, 0, 0, vec![])),
+    ] {
+        leader.step(dropped.clone()).expect("dropped");
+        assert_eq!(leader.status(), before, "{dropped:?}");
+    }
+    // The highest term that is believed leaves room to vote, and nobody campaigns beyond it.
+    let mut node = member(3);
+    let highest = (1 << 63) - 1;
+    step(&mut node, 2, highest, vote(0, 0));
+    assert_eq!((node.term(), node.vote()), (Term(highest), Some(ReplicaId(2))));
+    node.campaign().expect("nothing");
+    assert_eq!(node.role(), Role::Follower);
 }

@@ -7,11 +7,17 @@ use quorate_raft::{
 };
 
 use crate::net::{Node, config, with_log};
-use crate::rng::{Rng, for_each_seed};
+use crate::rng::{Rng, named, seeds};
 
 #[test]
 fn arbitrary_messages_never_break_a_member() {
-    for_each_seed(300, |seed| {
+    for seed in seeds(300) {
+        named(seed, || arbitrary_messages(seed));
+    }
+}
+
+fn arbitrary_messages(seed: u64) {
+    {
         let mut rng = Rng::new(seed);
         let mut node = start(&mut rng);
         let mut watch = Watch::new(&node);
@@ -30,7 +36,7 @@ fn arbitrary_messages_never_break_a_member() {
             }
             watch.check(&node);
         }
-    });
+    }
 }
 
 fn start(rng: &mut Rng) -> Node {

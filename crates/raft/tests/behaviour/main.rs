@@ -1,7 +1,6 @@
 //! What a member and a small cluster do, one claim a test. Names that begin with `tr_`, `tp_` and `rn_` are
-//! rows of the scenario list.
+//! rows of the scenario list; `scenario_ids` checks that none is missing.
 
-mod chaos;
 mod elections;
 mod fuzz;
 mod membership;
@@ -10,5 +9,6 @@ mod paper;
 mod raw_node;
 mod replication;
 mod rng;
+mod scenario_ids;
 mod snapshots;
 mod transfer;

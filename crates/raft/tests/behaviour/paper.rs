@@ -26,17 +26,26 @@ fn in_role(role: Role) -> Node {
 /// §5.1: "If one server's current term is smaller than the other's, then it updates its current term to the
 /// larger value. If a candidate or leader discovers that its term is out of date, it immediately reverts to
 /// follower state."
+fn adopts_a_higher_term(role: Role) {
+    let mut node = in_role(role);
+    assert_eq!(node.role(), role);
+    step(&mut node, 2, 5, append(0, 0, 0, vec![]));
+    assert_eq!((node.term(), node.role()), (Term(5), Role::Follower));
+}
+
 #[test]
-fn tp_01_02_03_a_higher_term_is_adopted() {
-    for role in [Role::Follower, Role::Candidate, Role::Leader] {
-        let mut node = in_role(role);
-        step(&mut node, 2, 5, append(0, 0, 0, vec![]));
-        assert_eq!(
-            (node.term(), node.role()),
-            (Term(5), Role::Follower),
-            "from {role:?}"
-        );
-    }
+fn tp_01_follower_adopts_a_higher_term() {
+    adopts_a_higher_term(Role::Follower);
+}
+
+#[test]
+fn tp_02_candidate_adopts_a_higher_term() {
+    adopts_a_higher_term(Role::Candidate);
+}
+
+#[test]
+fn tp_03_leader_adopts_a_higher_term() {
+    adopts_a_higher_term(Role::Leader);
 }
 
 /// §5.1: "If a server receives a request with a stale term number, it rejects the request."
@@ -61,46 +70,59 @@ fn tp_04_start_as_follower() {
 /// §5.2: "Leaders send periodic heartbeats (AppendEntries RPCs that carry no log entries) to all followers".
 #[test]
 fn tp_05_leader_broadcasts_heartbeats() {
-    let mut node = in_role(Role::Leader);
-    propose(&mut node, "stored, and not in a heartbeat");
-    settle(&mut node);
-    node.tick().expect("tick");
-    let sent = settle(&mut node).messages;
-    let expected = [2, 3].map(|to| Message {
-        from: ReplicaId(1),
-        to: ReplicaId(to),
-        term: Term(1),
-        body: crate::net::heartbeat(0),
-    });
-    assert_eq!(sent, expected);
+    for interval in [1, 3] {
+        let mut settings = config(1);
+        settings.heartbeat_ticks = interval;
+        let mut node = with_log(settings, 3, &[], HardState::default());
+        elect(&mut node, 3);
+        propose(&mut node, "stored, and not in a heartbeat");
+        settle(&mut node);
+        // A heartbeat has no place for entries or positions; its commit index is what the member has.
+        let expected = [2, 3].map(|to| Message {
+            from: ReplicaId(1),
+            to: ReplicaId(to),
+            term: Term(1),
+            body: crate::net::heartbeat(0),
+        });
+        for tick in 1..=9 {
+            node.tick().expect("tick");
+            let sent = settle(&mut node).messages;
+            if tick % interval == 0 {
+                assert_eq!(sent, expected, "tick {tick}");
+            } else {
+                assert_eq!(sent, [], "tick {tick}");
+            }
+        }
+    }
 }
 
 /// §5.2: "To begin an election, a follower increments its current term and transitions to candidate state. It
 /// then votes for itself and issues RequestVote RPCs in parallel to each of the other servers"; a candidate
 /// whose election times out does the same again.
-#[test]
-fn tp_06_07_timeouts_start_elections() {
-    for role in [Role::Follower, Role::Candidate] {
-        let mut node = in_role(role);
-        let term = node.term().0 + 1;
-        for _ in 1..2 * ELECTION_TICKS {
-            node.tick().expect("tick");
-        }
-        let sent = settle(&mut node).messages;
-        assert_eq!(
-            (node.term().0, node.role(), node.vote()),
-            (term, Role::Candidate, Some(ReplicaId(1)))
-        );
-        let asked: Vec<_> = sent
-            .iter()
-            .map(|message| (message.to.0, message.term.0, &message.body))
-            .collect();
-        assert_eq!(
-            asked,
-            [(2, term, &vote(0, 0)), (3, term, &vote(0, 0))],
-            "from {role:?}"
-        );
+fn starts_an_election_within_two_timeouts(role: Role) {
+    let mut node = in_role(role);
+    let term = node.term().0 + 1;
+    for _ in 1..2 * ELECTION_TICKS {
+        node.tick().expect("tick");
     }
+    let sent = settle(&mut node).messages;
+    let expected = (term, Role::Candidate, Some(ReplicaId(1)));
+    assert_eq!((node.term().0, node.role(), node.vote()), expected);
+    let asked: Vec<_> = sent
+        .iter()
+        .map(|message| (message.to.0, message.term.0, &message.body))
+        .collect();
+    assert_eq!(asked, [(2, term, &vote(0, 0)), (3, term, &vote(0, 0))]);
+}
+
+#[test]
+fn tp_06_follower_starts_an_election() {
+    starts_an_election_within_two_timeouts(Role::Follower);
+}
+
+#[test]
+fn tp_07_candidate_starts_a_new_election() {
+    starts_an_election_within_two_timeouts(Role::Candidate);
 }
 
 /// §5.2: "A candidate wins an election if it receives votes from a majority of the servers in the full cluster
@@ -205,55 +227,70 @@ fn ticks_to_campaign(node: &mut Node) -> u32 {
 }
 
 /// §5.2: "Raft uses randomized election timeouts".
-#[test]
-fn tp_11_12_election_timeouts_are_randomized() {
-    for role in [Role::Follower, Role::Candidate] {
-        let mut node = in_role(role);
-        let mut seen = BTreeSet::new();
-        for _ in 0..500 {
-            if role == Role::Follower {
-                let term = node.term().0 + 1;
-                step(&mut node, 2, term, append(0, 0, 0, vec![]));
-                settle(&mut node);
-            }
-            seen.insert(ticks_to_campaign(&mut node));
+fn every_timeout_occurs(role: Role) {
+    let mut node = in_role(role);
+    let mut seen = BTreeSet::new();
+    for _ in 0..500 {
+        if role == Role::Follower {
+            let term = node.term().0 + 1;
+            step(&mut node, 2, term, append(0, 0, 0, vec![]));
+            settle(&mut node);
         }
-        let all: BTreeSet<u32> = (ELECTION_TICKS..2 * ELECTION_TICKS).collect();
-        assert_eq!(seen, all, "from {role:?}");
+        assert_eq!(node.role(), role);
+        seen.insert(ticks_to_campaign(&mut node));
     }
+    let all: BTreeSet<u32> = (ELECTION_TICKS..2 * ELECTION_TICKS).collect();
+    assert_eq!(seen, all);
+}
+
+#[test]
+fn tp_11_follower_election_timeouts_are_randomized() {
+    every_timeout_occurs(Role::Follower);
+}
+
+#[test]
+fn tp_12_candidate_election_timeouts_are_randomized() {
+    every_timeout_occurs(Role::Candidate);
 }
 
 /// §5.2: randomized timeouts "spread out the servers so that in most cases only a single server will time out".
-#[test]
-fn tp_13_14_simultaneous_timeouts_are_rare() {
-    for role in [Role::Follower, Role::Candidate] {
-        let mut nodes: Vec<Node> = (1..=5)
-            .map(|id| with_log(config(id), 5, &[], HardState::default()))
-            .collect();
-        let mut conflicts = 0;
-        for round in 1..=1000_u64 {
-            let mut first = (u32::MAX, 0);
-            for node in &mut nodes {
-                match role {
-                    // A new leader sets everybody's timer anew.
-                    Role::Follower => step(node, 9, round * 3, append(0, 0, 0, vec![])),
-                    _ => node.campaign().expect("campaign"),
-                }
-                settle(node);
-                let ticks = ticks_to_campaign(node);
-                match ticks.cmp(&first.0) {
-                    std::cmp::Ordering::Less => first = (ticks, 1),
-                    std::cmp::Ordering::Equal => first.1 += 1,
-                    std::cmp::Ordering::Greater => {}
-                }
+fn simultaneous_timeouts_are_rare(role: Role) {
+    let mut nodes: Vec<Node> = (1..=5)
+        .map(|id| with_log(config(id), 5, &[], HardState::default()))
+        .collect();
+    let mut conflicts = 0;
+    for round in 1..=1000_u64 {
+        let mut first = (u32::MAX, 0);
+        for node in &mut nodes {
+            match role {
+                // A new leader sets everybody's timer anew.
+                Role::Follower => step(node, 9, round * 3, append(0, 0, 0, vec![])),
+                _ => node.campaign().expect("campaign"),
             }
-            conflicts += u32::from(first.1 > 1);
+            settle(node);
+            let ticks = ticks_to_campaign(node);
+            match ticks.cmp(&first.0) {
+                std::cmp::Ordering::Less => first = (ticks, 1),
+                std::cmp::Ordering::Equal => first.1 += 1,
+                std::cmp::Ordering::Greater => {}
+            }
         }
-        assert!(
-            conflicts <= 300,
-            "{conflicts} of 1000 rounds have several first {role:?}s"
-        );
+        conflicts += u32::from(first.1 > 1);
     }
+    assert!(
+        conflicts <= 300,
+        "{conflicts} of 1000 rounds have several first {role:?}s"
+    );
+}
+
+#[test]
+fn tp_13_simultaneous_follower_timeouts_are_rare() {
+    simultaneous_timeouts_are_rare(Role::Follower);
+}
+
+#[test]
+fn tp_14_simultaneous_candidate_timeouts_are_rare() {
+    simultaneous_timeouts_are_rare(Role::Candidate);
 }
 
 /// §5.3: "The leader appends the command to its log as a new entry, then issues AppendEntries RPCs in parallel

@@ -7,7 +7,9 @@ use quorate_raft::{
 };
 
 use crate::membership::change;
-use crate::net::{Net, append, config, entry, hard_state, member, propose, settle, step, voters, with_log};
+use crate::net::{
+    Net, append, config, entry, hard_state, member, propose, settle, step, text, voters, with_log,
+};
 
 #[test]
 fn rn_01_proposals_are_the_last_entries_unchanged() {
@@ -66,9 +68,26 @@ fn rn_03_start_of_a_single_member() {
     assert_eq!((vote.hard_state, vote.must_sync), (Some(voted), true));
     node.advance().expect("advance");
     assert_eq!(node.role(), Role::Leader);
+    settle(&mut node);
     propose(&mut node, "foo");
-    let applied = settle(&mut node).applied;
-    assert_eq!(applied.len(), 2);
+    // The entry is handed out to be stored and, once that is done, with its commit index to be applied: this member
+    // is the quorum.
+    let stored = node.ready().expect("memory");
+    assert_eq!(stored.apply, None);
+    let stored = stored.append.expect("an entry to store");
+    assert_eq!((stored.hard_state, stored.must_sync), (None, true));
+    node.storage_mut().append(&stored.entries).expect("no gap");
+    node.advance().expect("advance");
+    let ready = node.ready().expect("memory");
+    let committed = ready
+        .append
+        .and_then(|work| work.hard_state)
+        .map(|state| state.commit);
+    assert_eq!(committed, Some(Index(2)));
+    let applied = ready.apply.expect("an entry to apply").entries;
+    assert_eq!((applied.len(), &applied), (1, &stored.entries));
+    assert_eq!(text(&applied[0]), "foo");
+    node.advance().expect("advance");
     assert_eq!((node.commit(), node.applied()), (Index(2), Index(2)));
     assert!(!node.has_ready(), "nothing is left after advance");
 }
@@ -100,7 +119,10 @@ fn rn_05_restart_from_snapshot_gives_the_tail() {
     storage.append(&[entry(3, 1)]).expect("no gap");
     storage.set_hard_state(hard_state(1, 3));
     let mut node = RawNode::new(config(1), storage).expect("valid storage");
-    assert_eq!(settle(&mut node).applied, [entry(3, 1)]);
+    let ready = node.ready().expect("memory");
+    assert_eq!(ready.apply.map(|work| work.entries), Some(vec![entry(3, 1)]));
+    assert_eq!((ready.append, ready.soft_state), (None, None));
+    node.advance().expect("advance");
     assert!(!node.has_ready());
 }
 

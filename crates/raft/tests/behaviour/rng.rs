@@ -39,8 +39,8 @@ pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
     }
 }
 
-/// Runs `test` for each seed; a failure names its seed.
-pub(crate) fn for_each_seed(default: u64, test: impl Fn(u64)) {
+/// Runs `test`; a failure names its seed.
+pub(crate) fn named(seed: u64, test: impl FnOnce()) {
     struct Named(u64);
     impl Drop for Named {
         fn drop(&mut self) {
@@ -49,8 +49,6 @@ pub(crate) fn for_each_seed(default: u64, test: impl Fn(u64)) {
             }
         }
     }
-    for seed in seeds(default) {
-        let _named = Named(seed);
-        test(seed);
-    }
+    let _named = Named(seed);
+    test();
 }
