@@ -6,7 +6,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use support::quorate;
+use support::{Cluster, quorate};
 
 fn histories() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../sim/tests/histories")
@@ -119,4 +119,69 @@ fn a_directory_of_known_verdicts_is_checked() {
         code == Some(2) && err.contains("no histories with known verdicts"),
         "{err}"
     );
+}
+
+/// A history of a live cluster, whose leaders are killed meanwhile, must be linearizable; and it must be one that
+/// could have been found wrong.
+#[test]
+fn what_bench_records_of_a_cluster_is_linearizable() {
+    let mut cluster = Cluster::start(3, &[]);
+    let path = cluster.dir.path().join("history.jsonl");
+    let bench = quorate()
+        .args([
+            "bench",
+            "--seconds",
+            "4",
+            "--warmup",
+            "0.2",
+            "--clients",
+            "12",
+            "--keys",
+            "8",
+            "--threads",
+            "2",
+        ])
+        .args([
+            "--timeout-ms",
+            "2000",
+            "--json",
+            "--endpoints",
+            &cluster.addrs().join(","),
+        ])
+        .arg("--history")
+        .arg(&path)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    let leader = cluster.wait_leader_of(0);
+    cluster.nodes[leader].kill();
+    std::thread::sleep(std::time::Duration::from_millis(800));
+    cluster.nodes[leader].start();
+    let output = bench.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+
+    let (code, out, err) = check(&[path.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let count = |part: &str| text.lines().filter(|line| line.contains(part)).count();
+    for part in ["get", "put", "append", "delete", "get_delete", "increment"] {
+        let op = format!("\"op\":\"{part}\"");
+        assert!(count(&op) > 0, "no {part} among {} lines", text.lines().count());
+    }
+
+    // The same history with one acknowledged increment taken back.
+    let victim = text
+        .lines()
+        .find(|line| line.contains("\"op\":\"increment\"") && line.contains("\"outcome\":\"done\""))
+        .unwrap();
+    let other = victim.replace("\"outcome\":\"done\"", "\"outcome\":\"not applied\"");
+    let without_answer: String = {
+        let at = other.find("\"answer\":").unwrap();
+        let end = at + other[at..].find(',').unwrap() + 1;
+        format!("{}{}", &other[..at], &other[end..])
+    };
+    std::fs::write(&path, text.replacen(victim, &without_answer, 1)).unwrap();
+    let (code, out, _) = check(&[path.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{out}");
 }

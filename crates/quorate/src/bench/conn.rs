@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use quorate_sim::linearizability::OperationId;
 
 use super::plan::Kind;
 use crate::client::resp::{self, Reply};
@@ -21,6 +22,8 @@ pub(super) struct Op {
     pub(super) key: u64,
     /// When it was first sent: a redirection is part of its latency.
     pub(super) start: Instant,
+    /// Where it is written down, if a history is recorded and once it was sent.
+    pub(super) recorded: Option<OperationId>,
 }
 
 /// A connection and what was sent on it without an answer yet.

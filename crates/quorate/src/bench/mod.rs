@@ -1,9 +1,10 @@
 //! `bench`: closed-loop load over RESP, against Quorate or any server that speaks Redis's protocol.
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,6 +17,7 @@ use stats::Stats;
 use worker::Worker;
 
 mod conn;
+mod history;
 mod plan;
 mod report;
 mod stats;
@@ -50,12 +52,12 @@ pub struct BenchArgs {
     /// Bytes of a value
     #[arg(long, default_value_t = 128, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(0..=512 << 20))]
     value_size: u32,
-    /// Share of reads, 0 (only SET) to 1 (only GET)
-    #[arg(long, default_value_t = 0.0, value_name = "SHARE", value_parser = parse_share)]
-    read_share: f64,
-    /// Distinct keys
-    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=999_999_999_999))]
-    keys: u64,
+    /// Share of reads, 0 (only SET) to 1 (only GET) [default: 0, with --history 0.5]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share)]
+    read_share: Option<f64>,
+    /// Distinct keys [default: 100000, with --history 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=999_999_999_999))]
+    keys: Option<u64>,
     /// Measure for this long
     #[arg(long, default_value_t = 10.0, value_name = "S", value_parser = parse_seconds, conflicts_with = "ops")]
     seconds: f64,
@@ -77,6 +79,10 @@ pub struct BenchArgs {
     /// The same seed gives the same keys and values
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
+    /// Record every operation into this file, for `quorate check`. The load is another one then: SET (with NX, XX
+    /// and GET), APPEND, DEL, GETDEL and INCR of short values, on few new keys that all clients share
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fill", "value_size"])]
+    history: Option<PathBuf>,
     /// Print one line of JSON, latencies in microseconds
     #[arg(long)]
     json: bool,
@@ -84,6 +90,10 @@ pub struct BenchArgs {
 
 /// Runs the load and prints the report; fails if nothing succeeded.
 pub fn run(args: BenchArgs) -> Result<(), Failure> {
+    if args.history.is_some() && args.keys.is_some_and(|keys| keys > plan::HISTORY_KEYS_MAX) {
+        let message = format!("--history with more than {} --keys", plan::HISTORY_KEYS_MAX);
+        return Err(Failure::usage(message));
+    }
     let map = discover(&args)?;
     let plan = Arc::new(plan(&args));
     let workers = (0..plan.threads)
@@ -101,9 +111,13 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
     });
     let finished = Instant::now();
     let mut total = Stats::new();
+    let mut histories = Vec::new();
     for thread in threads {
         match thread.join() {
-            Ok(stats) => total.merge(&stats),
+            Ok((stats, history)) => {
+                total.merge(&stats);
+                histories.extend(history);
+            }
             Err(_) => return Err(Failure::new("a thread of the load generator panicked")),
         }
     }
@@ -113,6 +127,12 @@ pub fn run(args: BenchArgs) -> Result<(), Failure> {
         println!("{}", report::json(&plan, &total, elapsed));
     } else {
         print!("{}", report::text(&plan, &total, elapsed));
+    }
+    if let Some(path) = &args.history {
+        let count = history::save(histories, path)
+            .map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+        let path = path.display();
+        eprintln!("{count} operations in {path}; judge them with: quorate check {path}");
     }
     if total.ops() == 0 {
         return Err(Failure::new("no operation succeeded"));
@@ -149,10 +169,12 @@ fn discover(args: &BenchArgs) -> Result<SlotMap, Failure> {
 fn plan(args: &BenchArgs) -> Plan {
     let clients = args.clients as usize;
     let threads = (args.threads as usize).min(clients);
+    let records = args.history.is_some();
+    let keys = args.keys.unwrap_or(if records { 16 } else { 100_000 });
     let seconds = |s: f64| Limit::Time(Duration::from_secs_f64(s));
     let mut phases = vec![Phase::new(Work::Connect, Limit::Ops(clients as u64), false)];
     if args.fill {
-        phases.push(Phase::new(Work::Fill, Limit::Ops(args.keys), false));
+        phases.push(Phase::new(Work::Fill, Limit::Ops(keys), false));
     }
     if args.warmup > 0.0 {
         phases.push(Phase::new(Work::Mix, seconds(args.warmup), false));
@@ -168,14 +190,22 @@ fn plan(args: &BenchArgs) -> Plan {
         clients,
         pipeline: args.pipeline as usize,
         value_size: args.value_size as usize,
-        read_share: args.read_share,
-        keys: args.keys,
+        read_share: args.read_share.unwrap_or(if records { 0.5 } else { 0.0 }),
+        keys,
         timeout: Duration::from_millis(args.timeout_ms),
         seed: args.seed,
+        history: records.then(tag),
+        epoch: Instant::now(),
         phases,
         gate: Barrier::new(threads),
         stop: AtomicBool::new(false),
     }
+}
+
+/// What no earlier invocation is likely to have had: keys of a history must not exist before it begins.
+fn tag() -> u32 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_micros() as u64 >> 4) as u32 ^ std::process::id().rotate_left(16)
 }
 
 /// Ctrl-C ends the load early; the report is printed all the same. A second one ends the process.

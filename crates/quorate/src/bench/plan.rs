@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Bytes of every key: `key-%012d`.
+/// Bytes of every key.
 pub(super) const KEY_BYTES: usize = 16;
+
+/// Keys of a history at most: what fits into their names.
+pub(super) const HISTORY_KEYS_MAX: u64 = 1_000_000;
 
 /// What an operation is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -106,6 +109,10 @@ pub(super) struct Plan {
     pub(super) keys: u64,
     pub(super) timeout: Duration,
     pub(super) seed: u64,
+    /// A history is recorded. Its keys carry this tag: they must not exist before.
+    pub(super) history: Option<u32>,
+    /// From which a history counts its times.
+    pub(super) epoch: Instant,
     pub(super) phases: Vec<Phase>,
     /// Threads enter each phase together.
     pub(super) gate: Barrier,
@@ -113,11 +120,26 @@ pub(super) struct Plan {
     pub(super) stop: AtomicBool,
 }
 
-/// `key-%012d`
-pub(super) fn key_bytes(key: u64) -> [u8; KEY_BYTES] {
-    let mut out = *b"key-000000000000";
-    let (mut at, mut rest) = (KEY_BYTES, key);
-    while rest > 0 && at > 4 {
+impl Plan {
+    /// The key with this number.
+    pub(super) fn key(&self, key: u64) -> [u8; KEY_BYTES] {
+        match self.history {
+            None => numbered(*b"key-000000000000", 4, key),
+            Some(tag) => {
+                let mut name = *b"h00000000-000000";
+                for (at, digit) in (1..9).zip((0..8).rev()) {
+                    name[at] = b"0123456789abcdef"[(tag >> (digit * 4)) as usize & 15];
+                }
+                numbered(name, 10, key)
+            }
+        }
+    }
+}
+
+/// Writes the number to the end of the name, not before `from`.
+fn numbered(mut out: [u8; KEY_BYTES], from: usize, number: u64) -> [u8; KEY_BYTES] {
+    let (mut at, mut rest) = (KEY_BYTES, number);
+    while rest > 0 && at > from {
         at -= 1;
         out[at] = b'0' + (rest % 10) as u8;
         rest /= 10;
@@ -131,8 +153,11 @@ mod tests {
 
     #[test]
     fn keys_are_padded() {
-        assert_eq!(&key_bytes(0), b"key-000000000000");
-        assert_eq!(&key_bytes(99_999), b"key-000000099999");
+        let key = |number| numbered(*b"key-000000000000", 4, number);
+        assert_eq!(&key(0), b"key-000000000000");
+        assert_eq!(&key(99_999), b"key-000000099999");
+        let largest = numbered(*b"h00000000-000000", 10, HISTORY_KEYS_MAX - 1);
+        assert_eq!(&largest, b"h00000000-999999");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) fn json(plan: &Plan, stats: &Stats, elapsed: Duration) -> String {
 /// A few lines for people.
 pub(super) fn text(plan: &Plan, stats: &Stats, elapsed: Duration) -> String {
     let mut out = format!(
-        "{} operations in {:.2} s: {} reads ({} of absent keys), {} writes of {} bytes\n\
+        "{} operations in {:.2} s: {} reads ({} of absent keys), {} writes{}\n\
          {} clients, pipeline {}, {} keys, {}\n\n\
          throughput  {:.0} operations/s\nlatency    ",
         stats.ops(),
@@ -48,7 +48,8 @@ pub(super) fn text(plan: &Plan, stats: &Stats, elapsed: Duration) -> String {
         stats.reads,
         stats.misses,
         stats.writes,
-        plan.value_size,
+        plan.history
+            .map_or_else(|| format!(" of {} bytes", plan.value_size), |_| String::new()),
         plan.clients,
         plan.pipeline,
         plan.keys,

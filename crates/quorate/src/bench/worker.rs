@@ -12,9 +12,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
+use quorate_sim::linearizability::History;
 
 use super::conn::{Conn, Op};
-use super::plan::{Kind, Phase, Plan, Work, key_bytes};
+use super::history::Recorder;
+use super::plan::{Kind, Phase, Plan, Work};
 use super::stats::Stats;
 use crate::client::resp::{self, Reply};
 use crate::client::slots::{SlotMap, parse_moved};
@@ -55,6 +57,7 @@ pub(super) struct Worker {
     active: usize,
     value: Vec<u8>,
     stats: Stats,
+    recorder: Option<Recorder>,
 }
 
 impl Worker {
@@ -72,6 +75,7 @@ impl Worker {
             })
             .collect();
         let value = vec![0; plan.value_size];
+        let recorder = plan.history.map(|_| Recorder::new(plan.epoch));
         Ok(Self {
             plan,
             poll: Poll::new()?,
@@ -84,17 +88,18 @@ impl Worker {
             active: 0,
             value,
             stats: Stats::new(),
+            recorder,
         })
     }
 
-    /// Runs all phases; the counts are those of the measured one.
-    pub(super) fn run(mut self) -> Stats {
+    /// Runs all phases. The counts are those of the measured one, the history is of all.
+    pub(super) fn run(mut self) -> (Stats, Option<History>) {
         let plan = self.plan.clone();
         for phase in &plan.phases {
             plan.gate.wait();
             self.phase(phase);
         }
-        self.stats
+        (self.stats, self.recorder.map(Recorder::finish))
     }
 
     fn phase(&mut self, phase: &Phase) {
@@ -170,14 +175,19 @@ impl Worker {
         let client = &mut self.clients[conn.client];
         client.outstanding -= 1;
         let counts = phase.measured && phase.deadline().is_none_or(|end| now <= end);
+        if let Reply::Error(error) = &reply
+            && let Some((slot, addr)) = parse_moved(error)
+        {
+            self.stats.redirects += u64::from(counts);
+            let from = self.map.addrs()[conn.node].clone();
+            self.map.moved(slot, addr, &from);
+            client.again.push(op);
+            return;
+        }
+        if let (Some(recorder), Some(id)) = (&mut self.recorder, op.recorded) {
+            recorder.ended(id, &reply, now);
+        }
         if let Reply::Error(error) = &reply {
-            if let Some((slot, addr)) = parse_moved(error) {
-                self.stats.redirects += u64::from(counts);
-                let from = self.map.addrs()[conn.node].clone();
-                self.map.moved(slot, addr, &from);
-                client.again.push(op);
-                return;
-            }
             client.failed = true;
             if counts {
                 self.stats.error(error, 1);
@@ -228,7 +238,7 @@ impl Worker {
                 Kind::Ping => self.clients[client].home,
                 Kind::Read | Kind::Write => self
                     .map
-                    .node_of(&key_bytes(op.key))
+                    .node_of(&self.plan.key(op.key))
                     .unwrap_or(self.clients[client].home),
             };
             sent += 1;
@@ -295,18 +305,29 @@ impl Worker {
             kind,
             key,
             start: now,
+            recorded: None,
         })
     }
 
-    fn encode(&mut self, index: usize, client: usize, op: Op, now: Instant) {
+    fn encode(&mut self, index: usize, client: usize, mut op: Op, now: Instant) {
         let Some(conn) = &mut self.conns[index] else {
             return;
         };
-        let key = key_bytes(op.key);
-        match op.kind {
-            Kind::Ping => resp::encode(&mut conn.out, &[b"PING"]),
-            Kind::Read => resp::encode(&mut conn.out, &[b"GET", &key]),
-            Kind::Write => {
+        let key = self.plan.key(op.key);
+        match (op.kind, &mut self.recorder) {
+            (Kind::Ping, _) => resp::encode(&mut conn.out, &[b"PING"]),
+            (Kind::Read | Kind::Write, Some(recorder)) => {
+                let rng = &mut self.clients[client].rng;
+                // A command that was sent elsewhere by MOVED is the same operation still.
+                let id = match op.recorded {
+                    Some(id) => id,
+                    None => recorder.invoke(client, (op.key, &key), op.kind, rng, op.start),
+                };
+                op.recorded = Some(id);
+                recorder.encode(&mut conn.out, id);
+            }
+            (Kind::Read, None) => resp::encode(&mut conn.out, &[b"GET", &key]),
+            (Kind::Write, None) => {
                 // Fresh bytes for each write: a value that compresses would flatter the server.
                 self.clients[client].rng.fill(&mut self.value);
                 resp::encode(&mut conn.out, &[b"SET", &key, &self.value]);

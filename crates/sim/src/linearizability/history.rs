@@ -290,6 +290,16 @@ impl History {
         OperationId(self.operations.len() - 1)
     }
 
+    /// An operation by its id.
+    ///
+    /// # Panics
+    ///
+    /// When the id is another history's.
+    #[must_use]
+    pub fn operation(&self, id: OperationId) -> &Operation {
+        &self.operations[id.0]
+    }
+
     /// All operations, in the order in which they were added.
     #[must_use]
     pub fn operations(&self) -> &[Operation] {
