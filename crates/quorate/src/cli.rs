@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, check, dev, kv, serve};
+use crate::{bench, check, dev, kv, serve, sim};
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -75,6 +75,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Judge whether recorded histories are linearizable
     Check(check::CheckArgs),
+    /// Simulate whole clusters from seeds, with faults, and check every promise
+    Sim(Box<sim::SimArgs>),
 }
 
 /// Parses the process's arguments and runs the command.
@@ -88,6 +90,7 @@ pub fn run() -> ExitCode {
         Command::Delete(args) => kv::delete(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => return check::run(&args),
+        Command::Sim(args) => sim::run(*args),
     };
     match result {
         Ok(()) => ExitCode::from(OK),

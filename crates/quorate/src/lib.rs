@@ -9,3 +9,4 @@ pub mod dev;
 pub mod kv;
 pub mod rng;
 pub mod serve;
+pub mod sim;

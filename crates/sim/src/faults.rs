@@ -5,34 +5,33 @@ use quorate_storage::engine::FailedWrite;
 use quorate_store::Input;
 
 use crate::node::Death;
-use crate::plan::Fault;
+use crate::plan::{Fault, Strike};
 use crate::world::{Event, World};
 
 impl World {
-    pub(crate) fn next_strike(&mut self) -> u64 {
-        self.now_us + self.rng.range(1_000, self.plan.fault_gap_us * 2)
+    /// Plans the next fault of the schedule.
+    pub(crate) fn plan_strike(&mut self) {
+        if let Some(strike) = self.schedule.next(&self.plan) {
+            self.queue.push(strike.at_us, Event::Strike(Box::new(strike)));
+        }
     }
 
-    /// One fault of the plan's kinds.
-    pub(crate) fn strike(&mut self) {
-        let total = self.plan.faults.iter().map(|(_, weight)| weight).sum();
-        let mut left = self.rng.below(total);
-        let chosen = self.plan.faults.iter().find(|(_, weight)| {
-            let found = left < *weight;
-            left = left.saturating_sub(*weight);
-            found
-        });
-        let Some((fault, _)) = chosen.copied() else { return };
-        let node = self.rng.below(self.nodes.len() as u64) as usize;
-        self.inflict(fault, node);
+    /// A fault of the schedule strikes.
+    pub(crate) fn strike(&mut self, strike: Strike) {
+        if !strike.is_skipped {
+            self.fault_rng = strike.rng;
+            self.strikes.push(strike.number);
+            self.inflict(strike.number, strike.fault, strike.node);
+        }
+        self.plan_strike();
     }
 
     /// A fault strikes, on `node` where it concerns one.
-    pub(crate) fn inflict(&mut self, fault: Fault, node: usize) {
+    pub(crate) fn inflict(&mut self, number: u64, fault: Fault, node: usize) {
         self.counts.faults += 1;
         self.trace
             .event(self.now_us, &[11, fault as u64, node as u64], || {
-                format!("{fault:?} strikes n{}", node + 1)
+                format!("fault {number}: {fault} on n{}", node + 1)
             });
         match fault {
             Fault::Kill => self.kill(node),
@@ -48,16 +47,38 @@ impl World {
                 self.nodes[node].is_stopping = true;
                 self.input(node, Input::Shutdown);
             }
-            Fault::Pause => self.pause(node),
+            Fault::Pause => {
+                let until = self.now_us + self.fault_us();
+                self.pause_until(node, until);
+            }
             Fault::SlowDisk => {
-                let factor = self.rng.range_log(2, 100);
+                let factor = self.fault_rng.range_log(2, 100);
                 self.nodes[node].slow_disk = (factor, self.now_us + self.fault_us());
             }
             Fault::LogFault => self.fail_log(node),
             Fault::EngineFault => self.fail_engine(node),
-            Fault::Partition => self.partition(),
+            Fault::StallDisk => {
+                let until = self.now_us + self.fault_us();
+                self.nodes[node].stalled_until_us = until;
+            }
+            Fault::FullDisk => {
+                let until = self.now_us + self.fault_us();
+                self.fill_disk(node, until);
+            }
+            Fault::Partition => {
+                let pairs = self.division();
+                self.block(pairs);
+            }
+            Fault::Flapping => {
+                let pairs = self.division();
+                let until_us = self.now_us + self.fault_us() * 2;
+                let period_us = self
+                    .fault_rng
+                    .range_log(self.plan.store.tick_us, self.fault_us_max() / 4);
+                self.flap(pairs, false, period_us, until_us);
+            }
             Fault::OneWay => {
-                let deaf = self.rng.one_in(2);
+                let deaf = self.fault_rng.one_in(2);
                 let others = (0..self.nodes.len()).filter(|other| *other != node);
                 let pairs = others
                     .map(|other| if deaf { (other, node) } else { (node, other) })
@@ -65,21 +86,35 @@ impl World {
                 self.block(pairs);
             }
             Fault::CutLink => {
-                let other = self.rng.below(self.nodes.len() as u64) as usize;
+                let other = self.fault_rng.below(self.nodes.len() as u64) as usize;
                 if other != node {
                     self.block(vec![(node, other), (other, node)]);
                 }
             }
             Fault::BreakLink => {
-                let other = self.rng.below(self.nodes.len() as u64) as usize;
+                let other = self.fault_rng.below(self.nodes.len() as u64) as usize;
                 if other != node {
-                    let notice_us = self.rng.range_log(100, 500_000);
+                    let notice_us = self.fault_rng.range_log(100, 500_000);
                     self.break_connection(node, other, notice_us);
                 }
             }
+            Fault::SlowLink => {
+                let other = self.fault_rng.below(self.nodes.len() as u64) as usize;
+                let (extra, until) = (self.fault_us() / 4, self.now_us + self.fault_us());
+                self.network.slow_down(node, other, extra, until);
+                self.network.slow_down(other, node, extra, until);
+            }
+            Fault::Drift => {
+                let clock = &mut self.nodes[node].clock;
+                clock.drift(self.now_us, &mut self.fault_rng);
+                self.plan_tick(node);
+            }
+            Fault::BadClock => self.spoil_clock(node),
+            // These last all through the phase.
+            Fault::Loss | Fault::Repetition | Fault::Delay | Fault::Reordering | Fault::DieAtStart => {}
             Fault::WallJump => {
-                let by_ms = self.rng.range_log(1, 20_000) as i64;
-                let by_ms = if self.rng.one_in(2) { by_ms } else { -by_ms };
+                let by_ms = self.fault_rng.range_log(1, 20_000) as i64;
+                let by_ms = if self.fault_rng.one_in(2) { by_ms } else { -by_ms };
                 self.nodes[node].clock.jump(by_ms);
             }
         }
@@ -87,8 +122,12 @@ impl World {
 
     /// How long a fault lasts.
     fn fault_us(&mut self) -> u64 {
-        let timeout = self.plan.store.election_timeout_us();
-        self.rng.range_log(timeout / 10, timeout * 8)
+        let most = self.fault_us_max();
+        self.fault_rng.range_log(most / 80, most)
+    }
+
+    fn fault_us_max(&self) -> u64 {
+        self.plan.store.election_timeout_us() * 8
     }
 
     /// `kill -9`.
@@ -104,17 +143,17 @@ impl World {
             self.die(node, Death::PowerLoss, "loses power");
         } else {
             let state = &mut self.nodes[node];
-            state.disk.crash(self.rng.next_u64());
-            state.engine.crash(self.rng.next_u64());
-            state.clock.boot(self.now_us, &mut self.rng);
+            state.disk.crash(self.fault_rng.next_u64());
+            state.engine.crash(self.fault_rng.next_u64());
+            state.clock.boot(self.now_us, &mut self.fault_rng);
         }
     }
 
-    fn pause(&mut self, node: usize) {
-        let until = self.now_us + self.fault_us();
+    /// A process stands still.
+    pub(crate) fn pause_until(&mut self, node: usize, until_us: u64) {
         if self.nodes[node].is_up() {
-            self.nodes[node].paused_until_us = until;
-            self.queue.push(until, Event::Resume { node });
+            self.nodes[node].paused_until_us = until_us;
+            self.queue.push(until_us, Event::Resume { node });
         }
     }
 
@@ -122,13 +161,13 @@ impl World {
         if !self.nodes[node].is_up() {
             return;
         }
-        let n = self.rng.range(1, 20);
+        let n = self.fault_rng.range(1, 20);
         let state = &mut self.nodes[node];
         state.may_fail = true;
-        if self.rng.one_in(2) {
+        if self.fault_rng.one_in(2) {
             state.disk.fail_sync(n, disk::Fault::Device);
         } else {
-            let fault = if self.rng.one_in(2) {
+            let fault = if self.fault_rng.one_in(2) {
                 disk::Fault::Device
             } else {
                 disk::Fault::NoSpace
@@ -141,61 +180,102 @@ impl World {
         if !self.nodes[node].is_up() {
             return;
         }
-        let n = self.rng.range(1, 20);
+        let n = self.fault_rng.range(1, 20);
         let state = &mut self.nodes[node];
         state.may_fail = true;
-        match self.rng.below(3) {
+        match self.fault_rng.below(3) {
             0 => state.engine.fail_make_durable(1 + n / 8),
             1 => state.engine.fail_write(n, FailedWrite::Lost),
             _ => state.engine.fail_write(n, FailedWrite::Kept),
         }
     }
 
-    fn partition(&mut self) {
+    /// A disk has no room for another file until the time given.
+    pub(crate) fn fill_disk(&mut self, node: usize, until_us: u64) {
+        let state = &mut self.nodes[node];
+        state.full_until_us = until_us;
+        state.disk.fail_creates(Some(disk::Fault::NoSpace));
+        state.may_fail = true;
+        self.queue.push(until_us, Event::Freed { node });
+    }
+
+    /// There is room again, unless the disk was filled anew.
+    pub(crate) fn free_disk(&mut self, node: usize) {
+        let state = &mut self.nodes[node];
+        if self.now_us >= state.full_until_us {
+            state.full_until_us = 0;
+            state.disk.fail_creates(None);
+        }
+    }
+
+    /// A clock leaves the stated bound, for a while.
+    fn spoil_clock(&mut self, node: usize) {
+        let rng = &mut self.fault_rng;
+        let clock = &mut self.nodes[node].clock;
+        if rng.one_in(3) {
+            clock.skip(rng.range_log(1_000, 10_000_000));
+        } else {
+            let rate = rng.range_log(50_000, 900_000) as i64;
+            clock.set_rate(self.now_us, if rng.one_in(2) { rate } else { -rate });
+        }
+        let until = self.now_us + self.fault_us();
+        self.queue.push(until, Event::Steady { node });
+        self.plan_tick(node);
+    }
+
+    /// A clock is within the stated bound again.
+    pub(crate) fn steady_clock(&mut self, node: usize) {
+        let clock = &mut self.nodes[node].clock;
+        clock.drift(self.now_us, &mut self.fault_rng);
+        self.plan_tick(node);
+    }
+
+    /// The links between two random halves, in both directions.
+    fn division(&mut self) -> Vec<(usize, usize)> {
         let count = self.nodes.len();
-        let side = self.rng.range(1, (1 << count) - 2);
+        let side = self.fault_rng.range(1, (1 << count) - 2);
         let is_left = |node: usize| side >> node & 1 == 1;
         let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
-        let pairs = pairs.filter(|(a, b)| is_left(*a) != is_left(*b)).collect();
-        self.block(pairs);
+        pairs.filter(|(a, b)| is_left(*a) != is_left(*b)).collect()
+    }
+
+    /// Links that are blocked and open in turn; `was_blocked` until now.
+    pub(crate) fn flap(
+        &mut self,
+        pairs: Vec<(usize, usize)>,
+        was_blocked: bool,
+        period_us: u64,
+        until_us: u64,
+    ) {
+        for (from, to) in &pairs {
+            if was_blocked {
+                self.network.unblock(*from, *to);
+            } else {
+                self.network.block(*from, *to);
+            }
+        }
+        if was_blocked && self.now_us >= until_us {
+            return;
+        }
+        let next = Event::Flap {
+            pairs,
+            is_blocked: !was_blocked,
+            period_us,
+            until_us,
+        };
+        self.queue.push(self.now_us + period_us, next);
     }
 
     /// Stops directions for a while. Connections that nothing gets through break, if it lasts.
     fn block(&mut self, pairs: Vec<(usize, usize)>) {
         for (from, to) in &pairs {
             self.network.block(*from, *to);
-            if self.rng.one_in(2) {
-                let notice_us = self.rng.range_log(1_000, 2_000_000);
+            if self.fault_rng.one_in(2) {
+                let notice_us = self.fault_rng.range_log(1_000, 2_000_000);
                 self.break_connection(*from, *to, notice_us);
             }
         }
         let until = self.now_us + self.fault_us();
         self.queue.push(until, Event::Unblock { pairs });
-    }
-
-    /// Takes a node down until [`World::release`].
-    pub fn hold_down(&mut self, node: usize) {
-        self.nodes[node].held_down = true;
-        self.kill(node);
-    }
-
-    /// Starts a node that was held down.
-    pub fn release(&mut self, node: usize) {
-        self.nodes[node].held_down = false;
-        self.queue.push(self.now_us, Event::Start { node });
-    }
-
-    /// Cuts the link between two nodes for as long as given; what is sent on it is lost.
-    pub fn cut_link(&mut self, a: usize, b: usize, for_us: u64) {
-        let pairs = vec![(a, b), (b, a)];
-        for (from, to) in &pairs {
-            self.network.block(*from, *to);
-        }
-        self.queue.push(self.now_us + for_us, Event::Unblock { pairs });
-    }
-
-    /// Power fails on every node at this instant.
-    pub fn power_loss_everywhere(&mut self) {
-        self.inflict(Fault::PowerLossAll, 0);
     }
 }

@@ -4,6 +4,7 @@
 use quorate_storage::ShardId;
 
 use crate::oracle::Violation;
+use crate::script::Filters;
 use crate::workload::LastTask;
 use crate::world::{Event, World};
 
@@ -30,7 +31,7 @@ impl World {
     ///
     /// The first property that does not hold, a stuck cluster included.
     pub fn heal_and_check(&mut self) -> Result<Recovery, Violation> {
-        self.heal();
+        self.end_faults();
         let began_us = self.now_us;
         let bound_us = self.plan.store.election_timeout_us() * PROGRESS_TIMEOUTS;
         let writes = self.workload.last_writes();
@@ -45,7 +46,7 @@ impl World {
         let reads = self.workload.last_reads();
         self.do_all(reads, bound_us, "every key can be read once faults have ended")?;
         let bound_us = self.plan.store.tick_us * CONVERGENCE_TICKS;
-        while !self.is_converged()? {
+        while !self.is_over() && !self.is_converged()? {
             if self.now_us > began_us + bound_us {
                 return Err(Violation::new(
                     "all replicas become equal once faults have ended",
@@ -54,17 +55,21 @@ impl World {
             }
             self.run_until(self.now_us + LOOK_US)?;
         }
-        self.workload.end()?;
+        if !self.is_over() {
+            self.workload.end()?;
+        }
         Ok(Recovery {
             progress_us,
             convergence_us: self.now_us - began_us,
         })
     }
 
-    fn heal(&mut self) {
+    fn end_faults(&mut self) {
         self.trace.event(self.now_us, &[12], || "faults end".into());
         self.healing = true;
         self.quiet = true;
+        self.filters = Filters::default();
+        self.callers.stop_programs();
         self.network.calm_down();
         for node in 0..self.nodes.len() {
             if self.nodes[node].is_stopping {
@@ -75,7 +80,10 @@ impl World {
             state.held_down = false;
             state.paused_until_us = 0;
             state.slow_disk = (1, 0);
-            state.clock.settle();
+            state.stalled_until_us = 0;
+            state.full_until_us = 0;
+            state.clock.settle(self.now_us);
+            self.plan_tick(node);
             self.wake(node);
             let at = self.now_us + self.rng.below(50_000);
             self.queue.push(at, Event::Start { node });
@@ -97,7 +105,7 @@ impl World {
             self.queue.push(at, Event::Last { task });
         }
         let until_us = self.now_us + bound_us;
-        while self.tasks > 0 {
+        while self.tasks > 0 && !self.is_over() {
             if self.now_us > until_us {
                 let detail = format!(
                     "{} requests are left after {bound_us} us; {}",
@@ -113,11 +121,15 @@ impl World {
 
     /// Lets the requests of the first phase end. One that was lost on the way has until its deadline.
     fn await_answers(&mut self) -> Result<(), Violation> {
-        let longest_us = u64::from(self.plan.load.timeout_ms_max) * 1000;
+        let load_us = u64::from(self.plan.load.timeout_ms_max) * 1000;
+        let longest_us = self.callers.longest_us(self.now_us).max(load_us);
         let until_us = self.now_us + longest_us + self.plan.store.election_timeout_us();
-        while self.workload.under_way() > 0 {
+        while self.workload.under_way() + self.callers.under_way() > 0 && !self.is_over() {
             if self.now_us > until_us {
-                let detail = format!("{} requests have no answer", self.workload.under_way());
+                let detail = format!(
+                    "{} requests have no answer",
+                    self.workload.under_way() + self.callers.under_way()
+                );
                 return Err(Violation::new(
                     "every request is answered by its deadline",
                     detail,
@@ -185,7 +197,7 @@ impl World {
     }
 
     /// How every replica stands, in words.
-    fn standing(&self) -> String {
+    pub(crate) fn standing(&self) -> String {
         let mut text = Vec::new();
         for node in 0..self.nodes.len() {
             if !self.nodes[node].is_up() {

@@ -8,7 +8,7 @@
 //! ```
 //! use quorate_sim::{Options, Profile, run};
 //!
-//! let report = run(7, Profile::Calm, &Options { fault_ms: Some(500), ..Options::default() }).unwrap();
+//! let report = run(7, Profile::Calm, &Options { fault_ms: Some(500), ..Options::short() }).unwrap();
 //! assert!(report.outcomes.writes_done > 0);
 //! ```
 //!
@@ -22,8 +22,11 @@
 //! | `workload`, `judge` | clients, and what they may see |
 //! | `oracle` | what must hold after every step |
 //! | [`linearizability`] | judging what clients saw, in a simulation or anywhere else |
-//! | `run`, `trace` | one seed from start to end, and its record |
+//! | [`script`] | worlds in which a test decides what happens |
+//! | `run`, `trace`, `panics` | one seed from start to end, its record, and what stopped it |
+//! | `batch`, `shrink` | many seeds; a failing one made smaller |
 
+mod batch;
 mod clock;
 mod faults;
 mod heal;
@@ -33,18 +36,26 @@ mod message;
 mod network;
 mod node;
 mod oracle;
+mod panics;
 mod plan;
 mod process;
 mod queue;
 mod rng;
 mod run;
+pub mod script;
+mod shrink;
 mod trace;
 mod workload;
 mod world;
 
+pub use batch::{Batch, Summary};
 pub use heal::Recovery;
+pub use network::Traffic;
 pub use oracle::Violation;
-pub use plan::{DiskPlan, Fault, LoadPlan, NetPlan, Options, Plan, Profile};
+pub use plan::{ClientNetPlan, Delays, DiskPlan, Fault, LoadPlan, NetPlan, Options, Plan, Profile, Size};
 pub use run::{Failure, Report, run};
+pub use script::{Call, Ended, Retry, SECOND, Setup};
+pub use shrink::shrink;
+pub use trace::Sink;
 pub use workload::Outcomes;
 pub use world::{Counts, World};

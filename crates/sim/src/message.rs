@@ -30,6 +30,18 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
     }
 }
 
+/// Whether it answers another message.
+pub(crate) fn is_answer(message: &PeerMessage) -> bool {
+    match message {
+        PeerMessage::Raft(envelope) => envelope.message.body.is_response(),
+        PeerMessage::Response(_) | PeerMessage::SnapshotAck(_) | PeerMessage::TermAnswer(_) => true,
+        PeerMessage::Request(_)
+        | PeerMessage::SnapshotChunk(_)
+        | PeerMessage::TermQuery(_)
+        | PeerMessage::StoreHealth(_) => false,
+    }
+}
+
 /// One line.
 pub(crate) fn text(message: &PeerMessage) -> String {
     match message {
@@ -87,6 +99,13 @@ fn raft_text(message: &Message) -> String {
         other => format!("{other:?}"),
     };
     format!("{}@{} -> {} {body}", message.from, message.term, message.to)
+}
+
+/// Bytes on the wire, without the frame.
+pub(crate) fn encoded_len(message: &PeerMessage) -> u64 {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
+    bytes.len() as u64
 }
 
 /// What the other side reads of a message.

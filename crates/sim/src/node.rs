@@ -31,6 +31,10 @@ pub(crate) struct Node {
     pub(crate) turn_planned: bool,
     /// The disk is slower by this factor until the time given.
     pub(crate) slow_disk: (u64, u64),
+    /// The disk completes nothing until then.
+    pub(crate) stalled_until_us: u64,
+    /// The disk has no room for another file until then.
+    pub(crate) full_until_us: u64,
     /// The disk was told to die in one of its next operations; how the machine then dies.
     pub(crate) armed: Option<Death>,
     /// A failure of log or engine was injected: the process may stop because of it.
@@ -55,6 +59,8 @@ impl Node {
             paused_until_us: 0,
             turn_planned: false,
             slow_disk: (1, 0),
+            stalled_until_us: 0,
+            full_until_us: 0,
             armed: None,
             may_fail: false,
             is_damaged: false,
@@ -74,6 +80,7 @@ impl Node {
         self.disk.crash_at(NEVER);
         self.disk.fail_write(NEVER, Fault::Device);
         self.disk.fail_sync(NEVER, Fault::Device);
+        self.disk.fail_creates(None);
         self.engine.fail_write(NEVER, FailedWrite::Lost);
         self.engine.fail_make_durable(NEVER);
         self.armed = None;

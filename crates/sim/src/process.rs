@@ -74,7 +74,7 @@ pub(crate) struct Turn {
 fn open_failed(disk: &SimDisk, error: &OpenError) -> Stop {
     match disk.list() {
         Err(down) if is_down(&down) => Stop::Down,
-        _ => Stop::Broken(format!("the Raft log cannot be opened: {error}")),
+        _ => Stop::Log(format!("the Raft log cannot be opened: {error}")),
     }
 }
 
@@ -232,6 +232,11 @@ impl Process {
     /// Housekeeping of the log, one step; returns whether there is more.
     pub(crate) fn maintain(&mut self) -> Result<bool, Stop> {
         Ok(self.log.maintain()?)
+    }
+
+    /// Bytes on disk that hold the log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log.bytes_on_disk()
     }
 
     pub(crate) fn status(&self, times: Times) -> Vec<ReplicaStatus> {

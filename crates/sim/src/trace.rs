@@ -1,21 +1,41 @@
 //! What happened, in order: always as a digest, as readable lines when asked for.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::rng::mix;
+
+/// Takes the lines of a readable trace.
+#[derive(Clone)]
+pub struct Sink(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl Sink {
+    /// Calls `take` with each line.
+    pub fn new(take: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(take))
+    }
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}
 
 /// The record of a simulation.
 #[derive(Debug)]
 pub(crate) struct Trace {
     digest: u64,
     events: u64,
-    print: Option<fn(&str)>,
+    sink: Option<Sink>,
 }
 
 impl Trace {
-    pub(crate) fn new(print: Option<fn(&str)>) -> Self {
+    pub(crate) fn new(sink: Option<Sink>) -> Self {
         Self {
             digest: 0,
             events: 0,
-            print,
+            sink,
         }
     }
 
@@ -25,8 +45,8 @@ impl Trace {
         self.digest = words
             .iter()
             .fold(mix(self.digest, now_us), |digest, word| mix(digest, *word));
-        if let Some(print) = self.print {
-            print(&format!(
+        if let Some(Sink(take)) = &self.sink {
+            take(&format!(
                 "{:>4}.{:06} {}",
                 now_us / 1_000_000,
                 now_us % 1_000_000,

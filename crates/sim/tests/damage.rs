@@ -8,7 +8,7 @@ fn plan(nodes: usize) -> Plan {
     let options = Options {
         nodes: Some(nodes as u64),
         shards: Some(2),
-        ..Options::default()
+        ..Options::short()
     };
     let mut plan = Plan::derive(1, Profile::Calm, &options);
     plan.load.clients = 4;

@@ -1,67 +1,61 @@
 //! Seeds of every profile: a few in every test run, a thousand of each on request.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use quorate_sim::{Options, Profile, run};
+use quorate_sim::{Batch, Options, Profile};
 
 /// Simulates seeds on all processors; panics with the first failure, which says how to replay it.
 fn simulate(profile: Profile, seeds: std::ops::Range<u64>, options: &Options) {
-    let next = AtomicU64::new(seeds.start);
-    let failure = OnceLock::new();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while failure.get().is_none() {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
-                        return;
-                    }
-                    if let Err(failed) = run(seed, profile, options) {
-                        let _ = failure.set(failed); // the first counts
-                    }
-                }
-            });
-        }
-    });
-    if let Some(failure) = failure.into_inner() {
+    let batch = Batch {
+        seeds,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        keep_going: false,
+    };
+    if let Some(failure) = batch.run(profile, options).failures.first() {
         panic!("{failure}");
     }
 }
 
 /// Short enough for every test run.
-const SHORT: Options = Options {
-    nodes: None,
-    shards: None,
-    fault_ms: Some(3_000),
-    trace: None,
-};
+fn short() -> Options {
+    Options {
+        fault_ms: Some(3_000),
+        ..Options::short()
+    }
+}
 
 #[test]
 fn calm_seeds() {
-    simulate(Profile::Calm, 0..20, &SHORT);
+    simulate(Profile::Calm, 0..20, &short());
 }
 
 #[test]
 fn lossy_seeds() {
-    simulate(Profile::Lossy, 0..40, &SHORT);
+    simulate(Profile::Lossy, 0..40, &short());
 }
 
 #[test]
 fn crashy_seeds() {
-    simulate(Profile::Crashy, 0..40, &SHORT);
+    simulate(Profile::Crashy, 0..40, &short());
+}
+
+#[test]
+fn disk_seeds() {
+    simulate(Profile::Disk, 0..40, &short());
+}
+
+#[test]
+fn clock_seeds() {
+    simulate(Profile::Clock, 0..40, &short());
 }
 
 #[test]
 fn everything_seeds() {
-    simulate(Profile::Everything, 0..40, &SHORT);
+    simulate(Profile::Everything, 0..40, &short());
 }
 
 #[test]
-#[ignore = "a thousand seeds of each profile take minutes; run in release"]
-fn thousand_seeds() {
+#[ignore = "a hundred whole seeds of each profile take minutes; run in release"]
+fn hundred_whole_seeds() {
     for profile in Profile::ALL {
-        simulate(profile, 0..1000, &Options::default());
+        simulate(profile, 0..100, &Options::default());
     }
 }

@@ -11,12 +11,16 @@
 //! | state machine safety | Raft 5.4.3 | `state_machine` |
 //! | one lease at a time | rules L | `leases` |
 //! | what was vouched for survives | rules P | `durability` |
+//! | every slot is in exactly one shard | | `coverage` |
+//! | the log stays within its bounds | | `log_bounds` |
 
 mod append_only;
+pub(crate) mod coverage;
 mod durability;
 mod election_safety;
 mod leader_completeness;
 mod leases;
+mod log_bounds;
 mod log_matching;
 mod mirror;
 mod state_machine;
@@ -33,6 +37,7 @@ pub(crate) use durability::Durable;
 pub(crate) use election_safety::ElectionSafety;
 pub(crate) use leader_completeness::LeaderCompleteness;
 pub(crate) use leases::{Leases, Standing};
+pub(crate) use log_bounds::LogBounds;
 pub(crate) use log_matching::LogMatching;
 pub(crate) use mirror::{Mirror, Mirrors, hash_of};
 pub(crate) use state_machine::StateMachine;
@@ -68,6 +73,7 @@ pub(crate) struct Oracles {
     pub(crate) state_machine: StateMachine,
     pub(crate) leases: Leases,
     durability: Durable,
+    pub(crate) log_bounds: LogBounds,
 }
 
 impl Oracles {
@@ -233,5 +239,6 @@ impl Oracles {
     pub(crate) fn stopped(&mut self, node: usize) {
         self.election_safety.stopped(node);
         self.leases.stopped(node);
+        self.log_bounds.excused(node);
     }
 }

@@ -78,7 +78,7 @@ impl Workload {
     fn judge(&mut self, now_us: u64, pending: &Pending, outcome: &ClientOutcome) -> Result<bool, Violation> {
         let is_write = !matches!(
             pending.kind,
-            Kind::ReadList { .. } | Kind::ReadCounter { .. } | Kind::ReadRegister
+            Kind::ReadList { .. } | Kind::ReadCounter { .. } | Kind::ReadRegister | Kind::OtherRead
         );
         match outcome {
             ClientOutcome::Done(answer) => {
@@ -139,7 +139,7 @@ impl Workload {
                     .unwrap_or(u32::MAX);
                 register.read(begun_us, now_us, Some(value))
             }
-            (_, Kind::Other, _) => Ok(()),
+            (_, Kind::Other | Kind::OtherRead, _) => Ok(()),
             (_, _, answer) => Err(Violation::new(
                 LINEARIZABLE,
                 format!("such an answer cannot be: {answer:?}"),

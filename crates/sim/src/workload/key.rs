@@ -34,21 +34,31 @@ pub(super) enum Kind {
     Set(u32),
     Delete,
     ReadRegister,
+    OtherRead,
     Other,
 }
 
 impl Key {
-    /// A command on this key that its history can judge, and what it does there; `token` is used once.
-    pub(super) fn command(&mut self, rng: &mut Rng, reads: bool, token: u32) -> (Kind, ForwardBody) {
+    /// A command on this key that its history can judge, and what it does there; `token` is used once. A read
+    /// that may be stale is judged only by what it shows, not by when.
+    pub(super) fn command(
+        &mut self,
+        rng: &mut Rng,
+        reads: bool,
+        may_be_stale: bool,
+        token: u32,
+    ) -> (Kind, ForwardBody) {
         let name = self.name.clone();
         if reads {
             let kind = match &self.history {
+                Use::List(_) if may_be_stale => Kind::ReadList { floor: 0 },
                 Use::List(list) => Kind::ReadList { floor: list.floor() },
+                Use::Counter(_) if may_be_stale => Kind::ReadCounter { floor: 0 },
                 Use::Counter(counter) => Kind::ReadCounter {
                     floor: counter.floor(),
                 },
-                Use::Register(_) => Kind::ReadRegister,
-                Use::Mixed => Kind::Other,
+                Use::Register(_) if !may_be_stale => Kind::ReadRegister,
+                Use::Register(_) | Use::Mixed => Kind::OtherRead,
             };
             return (kind, ForwardBody::Read(Query::Get { key: name }));
         }

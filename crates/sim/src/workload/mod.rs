@@ -14,7 +14,7 @@ use quorate_store::{ClientRequest, RequestId, RouteMode, ShardRoute, Target, kv}
 
 use crate::judge::{Counter, List, Register};
 use crate::plan::LoadPlan;
-use crate::rng::Rng;
+use crate::rng::{Rng, mix};
 
 use key::{Key, Kind, Use};
 
@@ -50,8 +50,10 @@ struct Pending {
     timeout_ms: u32,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Client {
+    /// What it draws moves no other client.
+    rng: Rng,
     node: usize,
     mode: RouteMode,
 }
@@ -71,9 +73,18 @@ pub struct Outcomes {
     pub redirected: u64,
 }
 
+impl Outcomes {
+    /// All requests that ended.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.writes_done + self.reads_done + self.refused + self.unknown + self.redirected
+    }
+}
+
 /// All clients.
 pub(crate) struct Workload {
     plan: LoadPlan,
+    stale_reads: bool,
     rng: Rng,
     nodes: usize,
     keys: Vec<Key>,
@@ -82,6 +93,16 @@ pub(crate) struct Workload {
     next_id: u64,
     next_token: u32,
     outcomes: Outcomes,
+}
+
+/// What is asked of whom.
+struct Ask {
+    asker: Asker,
+    node: usize,
+    key: usize,
+    reads: bool,
+    mode: RouteMode,
+    timeout_ms: u32,
 }
 
 /// A request on its way to a node.
@@ -98,8 +119,16 @@ pub(crate) struct Answered {
 }
 
 impl Workload {
-    /// `routes`: the shards and their slots.
-    pub(crate) fn new(plan: LoadPlan, mut rng: Rng, nodes: usize, routes: &[ShardRoute]) -> Self {
+    /// `routes`: the shards and their slots. `stale_reads`: clocks may leave the bound that leases count on, so
+    /// reads may be stale.
+    pub(crate) fn new(
+        plan: LoadPlan,
+        stale_reads: bool,
+        mut rng: Rng,
+        nodes: usize,
+        routes: &[ShardRoute],
+    ) -> Self {
+        let seed = rng.next_u64();
         let mut keys = Vec::new();
         for route in routes {
             let mut number = 0;
@@ -137,18 +166,20 @@ impl Workload {
                 history: Use::Mixed,
             });
         }
-        let clients = (0..plan.clients)
-            .map(|_| Client {
-                node: rng.below(nodes as u64) as usize,
-                mode: if rng.one_in(4) {
-                    RouteMode::Redirect
-                } else {
-                    RouteMode::Proxy
-                },
-            })
-            .collect();
+        let client = |number: u64| {
+            let mut rng = Rng::new(mix(seed, number));
+            let node = rng.below(nodes as u64) as usize;
+            let mode = if rng.one_in(4) {
+                RouteMode::Redirect
+            } else {
+                RouteMode::Proxy
+            };
+            Client { rng, node, mode }
+        };
+        let clients = (0..plan.clients).map(client).collect();
         Self {
             plan,
+            stale_reads,
             rng,
             nodes,
             keys,
@@ -168,8 +199,8 @@ impl Workload {
         self.outcomes
     }
 
-    pub(crate) fn think_us(&mut self) -> u64 {
-        self.rng.below(self.plan.think_us_max)
+    pub(crate) fn think_us(&mut self, client: usize) -> u64 {
+        self.clients[client].rng.below(self.plan.think_us_max)
     }
 
     /// The tasks of the last phase: a write on every shard through every node.
@@ -202,85 +233,80 @@ impl Workload {
         client: usize,
         is_up: &dyn Fn(usize) -> bool,
     ) -> Option<Issued> {
-        if self.rng.one_in(50) {
-            self.clients[client].node = self.rng.below(self.nodes as u64) as usize;
+        let nodes = self.nodes as u64;
+        let state = &mut self.clients[client];
+        let rng = &mut state.rng;
+        if rng.one_in(50) {
+            state.node = rng.below(nodes) as usize;
         }
-        let Client { node, mode } = self.clients[client];
-        if !is_up(node) {
-            self.clients[client].node = self.rng.below(self.nodes as u64) as usize;
+        if !is_up(state.node) {
+            state.node = rng.below(nodes) as usize;
             return None;
         }
-        let key = self.rng.below(self.keys.len() as u64) as usize;
-        let reads = self.rng.below(100) < self.plan.read_percent;
-        let timeout = self.rng.range(
-            u64::from(self.plan.timeout_ms_min),
-            u64::from(self.plan.timeout_ms_max),
-        );
-        Some(self.issue(
-            now_us,
-            Asker::Client(client),
-            node,
-            key,
-            reads,
-            mode,
-            timeout as u32,
-        ))
+        let ask = Ask {
+            asker: Asker::Client(client),
+            node: state.node,
+            key: rng.below(self.keys.len() as u64) as usize,
+            reads: rng.below(100) < self.plan.read_percent,
+            mode: state.mode,
+            timeout_ms: rng.range(
+                u64::from(self.plan.timeout_ms_min),
+                u64::from(self.plan.timeout_ms_max),
+            ) as u32,
+        };
+        let mut rng = rng.fork();
+        Some(self.issue(now_us, &mut rng, ask))
     }
 
     /// A request of the last phase.
     pub(crate) fn last(&mut self, now_us: u64, task: LastTask) -> Issued {
+        let mut rng = self.rng.fork();
         let (key, node, reads) = match task {
             LastTask::Write { key, node } => (key, node, false),
-            LastTask::Read { key } => (key, self.rng.below(self.nodes as u64) as usize, true),
+            LastTask::Read { key } => (key, rng.below(self.nodes as u64) as usize, true),
         };
-        self.issue(
-            now_us,
-            Asker::Last(task),
+        let ask = Ask {
+            asker: Asker::Last(task),
             node,
             key,
             reads,
-            RouteMode::Proxy,
-            LAST_TIMEOUT_MS,
-        )
+            mode: RouteMode::Proxy,
+            timeout_ms: LAST_TIMEOUT_MS,
+        };
+        self.issue(now_us, &mut rng, ask)
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn issue(
-        &mut self,
-        now_us: u64,
-        asker: Asker,
-        node: usize,
-        key: usize,
-        reads: bool,
-        mode: RouteMode,
-        timeout_ms: u32,
-    ) -> Issued {
-        self.next_token += u32::from(!reads);
-        let (kind, body) = self.keys[key].command(&mut self.rng, reads, self.next_token);
+    fn issue(&mut self, now_us: u64, rng: &mut Rng, ask: Ask) -> Issued {
+        self.next_token += u32::from(!ask.reads);
+        let key = &mut self.keys[ask.key];
+        let (kind, body) = key.command(rng, ask.reads, self.stale_reads, self.next_token);
         self.next_id += 1;
         let id = RequestId(self.next_id);
         self.pending.insert(
             id,
             Pending {
-                asker,
-                node,
-                key,
+                asker: ask.asker,
+                node: ask.node,
+                key: ask.key,
                 kind,
                 begun_us: now_us,
                 deadline_us: None,
-                timeout_ms,
+                timeout_ms: ask.timeout_ms,
             },
         );
         let request = ClientRequest {
             id,
-            target: self.keys[key].target,
+            target: key.target,
             body,
             session: None,
-            after_writes: reads && self.rng.one_in(4),
-            mode,
-            timeout_ms,
+            after_writes: ask.reads && rng.one_in(4),
+            mode: ask.mode,
+            timeout_ms: ask.timeout_ms,
         };
-        Issued { node, request }
+        Issued {
+            node: ask.node,
+            request,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Event, World};
 use crate::workload::{Asker, Issued};
 
 impl World {
-    pub(super) fn client(&mut self, client: usize) {
+    pub(super) fn next_request(&mut self, client: usize) {
         if self.quiet {
             return;
         }
@@ -41,7 +41,7 @@ impl World {
     pub(crate) fn asked(&mut self, asker: Asker, ok: bool) {
         match asker {
             Asker::Client(client) => {
-                let at = self.now_us + self.workload.think_us();
+                let at = self.now_us + self.workload.think_us(client);
                 self.queue.push(at, Event::Client { client });
             }
             Asker::Last(_) if ok => self.tasks -= 1,

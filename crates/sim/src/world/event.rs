@@ -3,6 +3,8 @@
 use quorate_proto::PeerMessage;
 use quorate_storage::engine::BatchSeq;
 
+use crate::plan::Strike;
+use crate::script::Stage;
 use crate::workload::LastTask;
 
 #[derive(Debug)]
@@ -64,7 +66,22 @@ pub(crate) enum Event {
         b: usize,
     },
     /// A fault strikes.
-    Strike,
+    Strike(Box<Strike>),
+    /// Links that are blocked and open in turn change over.
+    Flap {
+        pairs: Vec<(usize, usize)>,
+        is_blocked: bool,
+        period_us: u64,
+        until_us: u64,
+    },
+    /// A full disk has room again.
+    Freed {
+        node: usize,
+    },
+    /// A bad clock is good again.
+    Steady {
+        node: usize,
+    },
     /// A network fault ends: these directions work again.
     Unblock {
         pairs: Vec<(usize, usize)>,
@@ -73,6 +90,8 @@ pub(crate) enum Event {
     Client {
         client: usize,
     },
+    /// Something happens to a call of a script's client.
+    Caller(Stage),
     /// The last phase asks, perhaps again.
     Last {
         task: LastTask,

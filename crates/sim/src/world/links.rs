@@ -5,57 +5,76 @@ use quorate_store::Input;
 
 use super::{Event, World};
 use crate::message;
-use crate::network::Channel;
+use crate::network::{Arrivals, Channel, Sent};
+use crate::script::{Passing, Verdict};
 
 impl World {
     pub(super) fn send(&mut self, from: usize, to: usize, message: PeerMessage) {
-        let channel = Channel::of(&message);
-        let arrivals = self.network.send(self.now_us, from, to, channel);
+        let sent = Sent {
+            channel: Channel::of(&message),
+            is_answer: message::is_answer(&message),
+        };
+        let mut arrivals = self.network.send(self.now_us, from, to, sent);
+        let bytes = if self.counts_bytes {
+            message::encoded_len(&message)
+        } else {
+            0
+        };
+        self.network.count(from, to, bytes);
+        match self.filters.judge(&Passing {
+            now_us: self.now_us,
+            from,
+            to,
+            message: &message,
+        }) {
+            Verdict::Pass => {}
+            Verdict::Drop => arrivals = Arrivals::lost(),
+            Verdict::Delay(us) => arrivals.at_us = arrivals.at_us.map(|at| at.map(|at| at + us)),
+            Verdict::Repeat(us) => arrivals.at_us[1] = arrivals.at_us[0].map(|at| at + us),
+        }
         let (now_us, wire) = (self.now_us, self.network.uses_wire());
-        self.trace.event(
-            now_us,
-            &[
-                4,
-                from as u64,
-                to as u64,
-                message::kind(&message),
-                arrivals.len() as u64,
-            ],
-            || {
-                let fate = match arrivals.first() {
-                    None => "lost".into(),
-                    Some((at, _)) => format!(
-                        "+{} us{}",
-                        at - now_us,
-                        if arrivals.len() > 1 { ", twice" } else { "" }
-                    ),
-                };
-                format!(
-                    "n{} -> n{} {} ({fate})",
-                    from + 1,
-                    to + 1,
-                    message::text(&message)
-                )
-            },
-        );
-        let mut message = Some(message);
-        for (i, (at, number)) in arrivals.iter().enumerate() {
-            let one = if i + 1 == arrivals.len() {
-                message.take()
-            } else {
-                message.clone()
+        let words = [
+            4,
+            from as u64,
+            to as u64,
+            message::kind(&message),
+            arrivals.count() as u64,
+        ];
+        self.trace.event(now_us, &words, || {
+            let fate = match arrivals.at_us {
+                [None, _] => "lost".into(),
+                [Some(at), None] => format!("+{} us", at - now_us),
+                [Some(at), Some(_)] => format!("+{} us, twice", at - now_us),
             };
-            let Some(one) = one else { continue };
-            let one = if wire { message::through_wire(&one) } else { one };
+            format!(
+                "n{} -> n{} {} ({fate})",
+                from + 1,
+                to + 1,
+                message::text(&message)
+            )
+        });
+        let [first, again] = arrivals.at_us;
+        let mut arrive = |at_us: u64, message: PeerMessage| {
+            let message = Box::new(if wire {
+                message::through_wire(&message)
+            } else {
+                message
+            });
             self.queue.push(
-                *at,
+                at_us,
                 Event::Deliver {
                     from,
                     to,
-                    number: *number,
-                    message: Box::new(one),
+                    number: arrivals.number,
+                    message,
                 },
             );
+        };
+        if let Some(at_us) = again {
+            arrive(at_us, message.clone());
+        }
+        if let Some(at_us) = first {
+            arrive(at_us, message);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Machines: processes start and die, disks complete what they were given.
 
+use quorate_storage::disk;
 use quorate_storage::engine::BatchSeq;
 
 use super::{Event, World};
@@ -20,6 +21,10 @@ impl World {
         }
         if !self.healing && self.rng.chance(self.plan.die_at_start_ppm) {
             self.arm(node, 20);
+        }
+        if self.now_us < self.nodes[node].full_until_us {
+            self.nodes[node].disk.fail_creates(Some(disk::Fault::NoSpace));
+            self.nodes[node].may_fail = true;
         }
         let mut options = self.plan.store.clone();
         options.seed = self.rng.next_u64();
@@ -61,10 +66,9 @@ impl World {
             self.oracles
                 .started((node, shard.shard), shard, process.store.log_entries(shard.shard))?;
         }
-        let tick_at = self.nodes[node].clock.when(self.now_us, process.next_tick_us);
         self.nodes[node].process = Some(process);
         self.status[node].clear();
-        self.queue.push(tick_at, Event::Tick { node, life });
+        self.plan_tick(node);
         self.queue.push(
             self.now_us + self.rng.below(MAINTAIN_US),
             Event::Maintain { node, life },
@@ -81,6 +85,16 @@ impl World {
             );
         }
         Ok(())
+    }
+
+    /// Plans the next tick by the node's clock as it runs now.
+    pub(crate) fn plan_tick(&mut self, node: usize) {
+        let state = &self.nodes[node];
+        if let Some(process) = &state.process {
+            let at = state.clock.when(self.now_us, process.next_tick_us);
+            let life = state.life;
+            self.queue.push(at, Event::Tick { node, life });
+        }
     }
 
     /// A process ended by itself.
@@ -145,6 +159,7 @@ impl World {
             self.break_connection(node, other, notice_us);
         }
         self.network.forget(node);
+        self.callers_lost(node);
         for asker in self.workload.lost(node) {
             self.asked(asker, false);
         }
@@ -178,6 +193,10 @@ impl World {
     }
 
     pub(super) fn synced(&mut self, node: usize) -> Result<(), Violation> {
+        let life = self.nodes[node].life;
+        if self.is_stalled(node, Event::Synced { node, life }) {
+            return Ok(());
+        }
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
@@ -193,7 +212,21 @@ impl World {
         }
     }
 
+    /// Whether the disk completes nothing now; the event then comes again when it does.
+    fn is_stalled(&mut self, node: usize, event: Event) -> bool {
+        let until_us = self.nodes[node].stalled_until_us;
+        let is_stalled = self.now_us < until_us;
+        if is_stalled {
+            self.queue.push(until_us, event);
+        }
+        is_stalled
+    }
+
     pub(super) fn durable(&mut self, node: usize, up_to: BatchSeq) -> Result<(), Violation> {
+        let life = self.nodes[node].life;
+        if self.is_stalled(node, Event::Durable { node, life, up_to }) {
+            return Ok(());
+        }
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };

@@ -16,10 +16,11 @@ use crate::clock::Clock;
 use crate::network::Network;
 use crate::node::Node;
 use crate::oracle::{Oracles, Violation};
-use crate::plan::{Fault, Plan};
+use crate::plan::{Fault, Plan, Schedule};
 use crate::queue::Queue;
 use crate::rng::Rng;
-use crate::trace::Trace;
+use crate::script::{Callers, Filters};
+use crate::trace::{Sink, Trace};
 use crate::workload::{Outcomes, Workload};
 
 pub(crate) use event::Event;
@@ -51,11 +52,23 @@ pub struct Counts {
 pub struct World {
     pub(crate) plan: Plan,
     pub(crate) now_us: u64,
+    /// Where virtual time ends.
+    end_us: u64,
     pub(crate) rng: Rng,
+    /// What the fault that strikes draws from.
+    pub(crate) fault_rng: Rng,
+    pub(crate) schedule: Schedule,
+    /// The numbers of the faults that struck.
+    pub(crate) strikes: Vec<u64>,
     pub(crate) queue: Queue<Event>,
     pub(crate) nodes: Vec<Node>,
     pub(crate) network: Network,
     pub(crate) workload: Workload,
+    /// The clients of a script.
+    pub(crate) callers: Callers,
+    pub(crate) filters: Filters,
+    /// The bytes of messages are counted.
+    pub(crate) counts_bytes: bool,
     pub(crate) oracles: Oracles,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
@@ -73,7 +86,7 @@ pub struct World {
 impl World {
     /// A cluster with empty disks; its nodes start in the first virtual moments.
     #[must_use]
-    pub fn new(seed: u64, plan: Plan, print: Option<fn(&str)>) -> Self {
+    pub fn new(seed: u64, plan: Plan, sink: Option<Sink>) -> Self {
         let mut rng = Rng::new(seed);
         let stores: Vec<StoreId> = (1..=plan.nodes).map(StoreId).collect();
         let cluster = ClusterId(u128::from(rng.next_u64()));
@@ -110,19 +123,32 @@ impl World {
                 stores: stores.clone(),
             })
             .collect();
-        let workload = Workload::new(plan.load.clone(), rng.fork(), nodes.len(), &routes);
-        let network = Network::new(plan.net.clone(), rng.fork());
+        let workload = Workload::new(
+            plan.load.clone(),
+            plan.leases_may_lie(),
+            rng.fork(),
+            nodes.len(),
+            &routes,
+        );
+        let network = Network::new(plan.net.clone(), rng.fork(), nodes.len());
         let status = vec![Vec::new(); nodes.len()];
         let mut world = Self {
             plan,
             now_us: 0,
+            end_us: u64::MAX,
+            fault_rng: rng.fork(),
+            schedule: Schedule::new(rng.next_u64()),
+            strikes: Vec::new(),
             rng,
             queue: Queue::new(),
             nodes,
             network,
             workload,
+            callers: Callers::default(),
+            filters: Filters::default(),
+            counts_bytes: false,
             oracles: Oracles::default(),
-            trace: Trace::new(print),
+            trace: Trace::new(sink),
             counts: Counts::default(),
             bootstrap,
             status,
@@ -141,10 +167,7 @@ impl World {
             let at = world.rng.below(200_000);
             world.queue.push(at, Event::Client { client });
         }
-        if !world.plan.faults.is_empty() {
-            let at = world.next_strike();
-            world.queue.push(at, Event::Strike);
-        }
+        world.plan_strike();
         world
     }
 
@@ -181,18 +204,35 @@ impl World {
         &self.status[node]
     }
 
+    /// Virtual time ends here, if given.
+    pub(crate) fn stop_at(&mut self, until_us: Option<u64>) {
+        self.end_us = until_us.unwrap_or(u64::MAX);
+    }
+
+    /// Whether virtual time has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.now_us >= self.end_us
+    }
+
     /// Lets virtual time pass.
     ///
     /// # Errors
     ///
     /// The first property that does not hold.
     pub fn run_until(&mut self, until_us: u64) -> Result<(), Violation> {
+        let until_us = until_us.min(self.end_us);
         while let Some((at, event)) = self.queue.pop(until_us) {
             self.now_us = at;
             self.happen(event)?;
         }
         self.now_us = self.now_us.max(until_us);
         Ok(())
+    }
+
+    /// Operations of clients that ended and took effect, or may have.
+    pub(crate) fn operations(&self) -> u64 {
+        let outcomes = self.workload.outcomes();
+        outcomes.writes_done + outcomes.reads_done + outcomes.unknown
     }
 
     fn is_life(&self, node: usize, life: u64) -> bool {
@@ -249,11 +289,30 @@ impl World {
                 self.connect(a, b);
                 Ok(())
             }
-            Event::Strike => {
+            Event::Strike(strike) => {
                 if !self.healing {
-                    self.strike();
-                    let at = self.next_strike();
-                    self.queue.push(at, Event::Strike);
+                    self.strike(*strike);
+                }
+                Ok(())
+            }
+            Event::Flap {
+                pairs,
+                is_blocked,
+                period_us,
+                until_us,
+            } => {
+                if !self.healing {
+                    self.flap(pairs, is_blocked, period_us, until_us);
+                }
+                Ok(())
+            }
+            Event::Freed { node } => {
+                self.free_disk(node);
+                Ok(())
+            }
+            Event::Steady { node } => {
+                if !self.healing {
+                    self.steady_clock(node);
                 }
                 Ok(())
             }
@@ -264,7 +323,11 @@ impl World {
                 Ok(())
             }
             Event::Client { client } => {
-                self.client(client);
+                self.next_request(client);
+                Ok(())
+            }
+            Event::Caller(stage) => {
+                self.caller(stage);
                 Ok(())
             }
             Event::Last { task } => {

@@ -6,6 +6,7 @@ use super::{Event, World};
 use crate::node::Death;
 use crate::oracle::Violation;
 use crate::process::Turn;
+use crate::script::Callers;
 use crate::workload::node_of;
 
 impl World {
@@ -51,7 +52,11 @@ impl World {
         }
         for input in &process.inbox {
             if let Input::Client(request) = input {
-                self.workload.taken(request.id, times.mono_us);
+                if Callers::is_theirs(request.id) {
+                    self.callers.taken(request.id, times.mono_us);
+                } else {
+                    self.workload.taken(request.id, times.mono_us);
+                }
             }
         }
         let mut turn = Turn::default();
@@ -63,20 +68,22 @@ impl World {
             self.send(node, node_of(to), message);
         }
         for (id, outcome) in &turn.replies {
-            let answered = self.workload.answered(self.now_us, node, *id, outcome)?;
-            self.trace.event(
-                self.now_us,
-                &[1, node as u64, id.0, u64::from(answered.ok)],
-                || {
-                    format!(
-                        "n{} answers request {}: {}",
-                        node + 1,
-                        id.0,
-                        outcome_text(outcome)
-                    )
-                },
-            );
-            self.asked(answered.asker, answered.ok);
+            let is_done = matches!(outcome, ClientOutcome::Done(_));
+            let words = [1, node as u64, id.0, u64::from(is_done)];
+            self.trace.event(self.now_us, &words, || {
+                format!(
+                    "n{} answers request {}: {}",
+                    node + 1,
+                    id.0,
+                    outcome_text(outcome)
+                )
+            });
+            if Callers::is_theirs(*id) {
+                self.caller_answered(node, *id, outcome)?;
+            } else {
+                let answered = self.workload.answered(self.now_us, node, *id, outcome)?;
+                self.asked(answered.asker, answered.ok);
+            }
         }
         if let Err(stop) = result {
             return self.stopped(node, stop);
@@ -97,7 +104,9 @@ impl World {
             self.queue.push(at, Event::Tick { node, life });
             self.workload
                 .ticked(node, times.mono_us, self.plan.store.tick_us)?;
-            self.sample(node)?;
+            self.callers
+                .ticked(node, times.mono_us, self.plan.store.tick_us)?;
+            self.check_tick(node)?;
         }
         if self.nodes[node].is_stopping
             && self.nodes[node]

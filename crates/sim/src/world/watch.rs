@@ -5,8 +5,11 @@ use quorate_storage::ShardId;
 use quorate_store::ReplicaStatus;
 
 use super::World;
-use crate::oracle::{Leases, Standing, Violation};
+use crate::oracle::{Leases, Standing, Violation, coverage};
 use crate::process::Turn;
+
+/// Ticks after which log GC must have done something, on a disk that needs no time.
+const GC_TICKS_MAX: u64 = 40;
 
 impl World {
     /// Shows the oracles what a turn did.
@@ -80,6 +83,9 @@ impl World {
 
     /// Looks at the leases that may be in conflict with how a replica stands, each by its own clock.
     pub(super) fn check_lease(&mut self, at: (usize, ShardId), stands: Standing) -> Result<(), Violation> {
+        if self.plan.leases_may_lie() {
+            return Ok(());
+        }
         for other in self.oracles.leases.stands(at, stands) {
             let times = self.nodes[other].clock.times(self.now_us);
             let Some(process) = &self.nodes[other].process else {
@@ -92,10 +98,29 @@ impl World {
         Ok(())
     }
 
+    /// What is checked once per tick of a node.
+    pub(super) fn check_tick(&mut self, node: usize) -> Result<(), Violation> {
+        let state = &self.nodes[node];
+        if state.slowness(self.now_us) > 1 || self.now_us < state.stalled_until_us {
+            self.oracles.log_bounds.excused(node);
+        } else {
+            let ticks_max = GC_TICKS_MAX + 4 * self.plan.disk.durable_us_max / self.plan.store.tick_us;
+            for status in &self.status[node] {
+                self.oracles
+                    .log_bounds
+                    .ticked(node, status, &self.plan.store, ticks_max)?;
+            }
+        }
+        self.sample(node)
+    }
+
     /// Compares a replica's content and log with what is known, now and then: it reads all of it.
-    pub(super) fn sample(&mut self, node: usize) -> Result<(), Violation> {
+    fn sample(&mut self, node: usize) -> Result<(), Violation> {
         if !self.rng.one_in(8) {
             return Ok(());
+        }
+        if let Some(process) = &self.nodes[node].process {
+            coverage::check(node, &process.store.routes())?;
         }
         let shard = ShardId(self.rng.below(u64::from(self.plan.shards) + 1));
         self.check_content(node, shard)?;

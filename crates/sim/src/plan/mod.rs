@@ -1,0 +1,293 @@
+//! What a seed stands for: cluster, settings, network, disks, faults and load, all derived from seed and
+//! profile. Most seeds use a random subset of what the profile allows, so that one kind of fault cannot hide
+//! what another would find.
+
+mod fault;
+mod options;
+mod profile;
+mod schedule;
+
+use quorate_storage::log::LogOptions;
+use quorate_store::StoreOptions;
+
+use crate::rng::Rng;
+
+pub use fault::Fault;
+pub use options::{Options, Size};
+pub use profile::Profile;
+pub(crate) use schedule::{Schedule, Strike};
+
+/// How long messages usually take, between the fastest and the slowest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Delays {
+    /// Every delay is as likely as the next.
+    Uniform,
+    /// Most are near the fastest; every order of magnitude is as likely as the next.
+    Skewed,
+    /// Either end.
+    Bimodal,
+}
+
+/// Operations of a whole run, at least.
+const OPERATIONS_MIN: u64 = 2_000;
+/// Faults that strike in a whole run of any profile but calm, at least.
+const FAULTS_MIN: u64 = 5;
+
+/// Network behaviour.
+#[derive(Clone, Debug)]
+pub struct NetPlan {
+    /// Fastest delivery, in microseconds.
+    pub delay_us_min: u64,
+    /// Slowest usual delivery.
+    pub delay_us_max: u64,
+    /// How delays spread between the two.
+    pub delays: Delays,
+    /// Parts per million of messages that take up to `tail_us`.
+    pub tail_ppm: u64,
+    /// The longest delay.
+    pub tail_us: u64,
+    /// Parts per million of messages that are lost.
+    pub drop_ppm: u64,
+    /// Parts per million of consensus messages that arrive twice.
+    pub duplicate_ppm: u64,
+    /// Consensus messages overtake each other.
+    pub reorder: bool,
+    /// Two of three answers are 200 ms and up to two seconds late, so that they overtake each other.
+    pub late_answers: bool,
+    /// Messages go through their wire encoding.
+    pub wire: bool,
+}
+
+/// The links between the clients of scripts and the nodes.
+#[derive(Clone, Debug, Default)]
+pub struct ClientNetPlan {
+    /// Fastest delivery, in microseconds.
+    pub delay_us_min: u64,
+    /// Slowest usual delivery.
+    pub delay_us_max: u64,
+    /// Parts per million of requests that are lost.
+    pub drop_request_ppm: u64,
+    /// Parts per million of answers that are lost.
+    pub drop_answer_ppm: u64,
+    /// Two of three answers are 200 ms and up to two seconds late.
+    pub late_answers: bool,
+}
+
+/// Disk behaviour.
+#[derive(Clone, Debug)]
+pub struct DiskPlan {
+    /// Fastest log sync, in microseconds.
+    pub sync_us_min: u64,
+    /// Slowest usual log sync.
+    pub sync_us_max: u64,
+    /// Slowest usual "make durable" of the engine.
+    pub durable_us_max: u64,
+}
+
+/// Client behaviour.
+#[derive(Clone, Debug)]
+pub struct LoadPlan {
+    /// Clients, each with one connection at a time.
+    pub clients: u64,
+    /// Virtual think time between two operations, at most, in microseconds.
+    pub think_us_max: u64,
+    /// Append keys per shard.
+    pub keys: u64,
+    /// Out of 100 operations, how many are reads.
+    pub read_percent: u64,
+    /// Shortest deadline.
+    pub timeout_ms_min: u32,
+    /// Longest deadline.
+    pub timeout_ms_max: u32,
+}
+
+/// Everything that a seed decides before the start.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Stores.
+    pub nodes: u64,
+    /// Data shards.
+    pub shards: u16,
+    /// Settings of every store; each gets a seed of its own.
+    pub store: StoreOptions,
+    /// Settings of the Raft log.
+    pub log: LogOptions,
+    /// The network.
+    pub net: NetPlan,
+    /// The links of scripted clients.
+    pub client_net: ClientNetPlan,
+    /// The disks.
+    pub disk: DiskPlan,
+    /// The load.
+    pub load: LoadPlan,
+    /// Virtual microseconds of the phase with faults.
+    pub fault_us: u64,
+    /// Average virtual microseconds between two faults.
+    pub fault_gap_us: u64,
+    /// The kinds of the seed, each with its weight.
+    pub faults: Vec<(Fault, u64)>,
+    /// Of those, only these strike.
+    pub only_faults: Option<Vec<Fault>>,
+    /// Numbers of faults that do not strike.
+    pub skip_faults: Vec<u64>,
+    /// The longest time that a dead node stays away.
+    pub down_us_max: u64,
+    /// Parts per million of starts with a death inside the first log operations.
+    pub die_at_start_ppm: u64,
+    /// Operations and faults below which a run proves nothing.
+    pub operations_min: u64,
+    /// See `operations_min`.
+    pub faults_min: u64,
+}
+
+impl Plan {
+    /// Derives the plan of a seed. What is fixed by `options` moves nothing else.
+    #[must_use]
+    pub fn derive(seed: u64, profile: Profile, options: &Options) -> Self {
+        let mut rng = Rng::new(seed ^ 0xC0FF_EE00);
+        let rng = &mut rng;
+        let full = options.size == Size::Full;
+        let sizes: &[u64] = match (full, profile) {
+            (true, Profile::Everything) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
+            (true, _) => &[1, 2, 3, 3, 3, 3, 4, 5, 5, 7],
+            (false, _) => &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5],
+        };
+        let nodes = options.nodes.unwrap_or(*rng.pick(sizes));
+        let shards = options.shards.unwrap_or(*rng.pick(&[1, 1, 2, 3, 4]));
+        let tick_us = *rng.pick(&[10_000, 20_000, 50_000]);
+        let election_ticks = *rng.pick(&[6, 10, 10, 14]);
+        let store = StoreOptions {
+            tick_us,
+            heartbeat_ticks: *rng.pick(&[1, 2, 2, 3]),
+            election_ticks,
+            leases: !rng.one_in(8),
+            clock_drift_max: *rng.pick(&[0.001, 0.01, 0.05]),
+            log_retention_bytes: rng.range_log(2_000, 200_000),
+            log_retention_store_bytes: rng.range_log(5_000, 1_000_000),
+            log_retention_entries: rng.range_log(10, 2_000),
+            durable_every_bytes: rng.range_log(500, 50_000),
+            append_bytes_max: rng.range_log(200, 100_000),
+            snapshot_chunk_bytes: rng.range_log(64, 8_192) as usize,
+            requests_max: if rng.one_in(8) { 2 } else { 1_000 },
+            spread_leaders: rng.one_in(2),
+            seed: 0,
+        };
+        let log = LogOptions {
+            segment_bytes: rng.range_log(8_192, 131_072),
+            recycled_segments_max: rng.below(3) as usize,
+        };
+        let faults = faults_of(profile, rng);
+        let only_faults = options.faults.clone();
+        let uses = |fault| is_used(&faults, only_faults.as_ref(), fault);
+        let delay_us_min = rng.range_log(20, 1_000);
+        let rate = |rng: &mut Rng, fault: Fault, low: u64, high: u64| {
+            let ppm = rng.range_log(low, high);
+            if uses(fault) { ppm } else { 0 }
+        };
+        let net = NetPlan {
+            delay_us_min,
+            delay_us_max: delay_us_min + rng.range_log(50, tick_us / 3),
+            delays: *rng.pick(&[Delays::Uniform, Delays::Skewed, Delays::Bimodal]),
+            tail_ppm: rate(rng, Fault::Delay, 100, 100_000),
+            tail_us: rng.range_log(tick_us, tick_us * u64::from(election_ticks) * 3),
+            drop_ppm: rate(rng, Fault::Loss, 100, 150_000),
+            duplicate_ppm: rate(rng, Fault::Repetition, 1_000, 200_000),
+            reorder: uses(Fault::Reordering),
+            late_answers: false,
+            wire: rng.one_in(4),
+        };
+        let sync_us_min = rng.range_log(20, 2_000);
+        let disk = DiskPlan {
+            sync_us_min,
+            sync_us_max: sync_us_min + rng.range_log(20, 10_000),
+            durable_us_max: rng.range_log(100, 200_000),
+        };
+        let timeout_ms_min = rng.range_log(20, 500) as u32;
+        let clients = rng.range(if full { 4 } else { 1 }, if full { 12 } else { 8 });
+        let load = LoadPlan {
+            clients: options.clients.map_or(clients, |wanted| wanted.min(clients)),
+            think_us_max: {
+                let wanted = clients * 2_000_000 / rng.range_log(50, 200);
+                let short = rng.range_log(10_000, 100_000);
+                if full { wanted } else { short }
+            },
+            keys: rng.range(1, 3),
+            read_percent: rng.range(10, 80),
+            timeout_ms_min,
+            timeout_ms_max: timeout_ms_min + rng.range_log(100, 3_000) as u32,
+        };
+        let fault_ms = if full {
+            rng.range(60_000, 70_000)
+        } else {
+            rng.range(3_000, 12_000)
+        };
+        let gap = if full {
+            rng.range_log(200_000, 5_000_000)
+        } else {
+            rng.range_log(50_000, 2_000_000)
+        };
+        let whole = full && options.is_whole();
+        Self {
+            nodes,
+            shards,
+            fault_us: options.fault_ms.unwrap_or(fault_ms) * 1000,
+            fault_gap_us: gap,
+            only_faults: options.faults.clone(),
+            skip_faults: options.skip_faults.clone(),
+            down_us_max: rng.range_log(20_000, 4_000_000),
+            die_at_start_ppm: rate(rng, Fault::DieAtStart, 1, 300_000),
+            operations_min: if whole { OPERATIONS_MIN } else { 0 },
+            faults_min: if whole && profile != Profile::Calm {
+                FAULTS_MIN
+            } else {
+                0
+            },
+            faults,
+            store,
+            log,
+            net,
+            client_net: ClientNetPlan::default(),
+            disk,
+            load,
+        }
+    }
+
+    /// Whether faults of this kind happen.
+    #[must_use]
+    pub fn uses(&self, fault: Fault) -> bool {
+        is_used(&self.faults, self.only_faults.as_ref(), fault)
+    }
+
+    /// Whether clocks may leave the stated bound, so that reads by lease may be stale. All else must hold.
+    #[must_use]
+    pub fn leases_may_lie(&self) -> bool {
+        self.store.leases && self.uses(Fault::BadClock)
+    }
+}
+
+fn is_used(faults: &[(Fault, u64)], only: Option<&Vec<Fault>>, fault: Fault) -> bool {
+    faults.iter().any(|(used, _)| *used == fault) && only.is_none_or(|only| only.contains(&fault))
+}
+
+/// Most seeds use about half of the kinds, so that one cannot hide what another would find.
+fn faults_of(profile: Profile, rng: &mut Rng) -> Vec<(Fault, u64)> {
+    let allowed = profile.faults();
+    let all = rng.one_in(4);
+    let mut used = Vec::new();
+    for fault in &allowed {
+        // What makes less of what is checked is the exception.
+        let chosen = match fault {
+            Fault::BadClock => rng.one_in(if profile == Profile::Clock { 3 } else { 8 }),
+            _ => rng.one_in(2) || all,
+        };
+        let weight = rng.range(1, 5);
+        if chosen {
+            used.push((*fault, weight));
+        }
+    }
+    if !used.iter().any(|(fault, _)| fault.strikes()) {
+        let strikes = allowed.into_iter().filter(|fault| fault.strikes());
+        used = strikes.map(|fault| (fault, 1)).collect();
+    }
+    used
+}
