@@ -55,6 +55,9 @@ impl World {
                 let factor = self.fault_rng.range_log(2, 100);
                 self.nodes[node].slow_disk = (factor, self.now_us + self.fault_us());
             }
+            Fault::Rot => {
+                self.rot(node);
+            }
             Fault::LogFault => self.fail_log(node),
             Fault::EngineFault => self.fail_engine(node),
             Fault::StallDisk => {

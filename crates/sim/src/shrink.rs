@@ -179,3 +179,95 @@ impl Shrinker<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oracle::Violation;
+    use crate::plan::{Plan, Profile};
+
+    /// A run that fails as soon as two certain faults have struck, if there are two clients and four nodes.
+    fn artificial(options: &Options) -> Option<Failure> {
+        const NEEDED: [u64; 2] = [3, 17];
+        let plan = Plan::derive(5, Profile::Everything, options);
+        let strikes: Vec<u64> = (1..=40).filter(|n| !options.skip_faults.contains(n)).collect();
+        let there = NEEDED.iter().all(|number| strikes.contains(number));
+        let kinds = plan.uses(plan.faults[0].0) && plan.uses(plan.faults[2].0);
+        (there && kinds && plan.load.clients >= 2 && plan.nodes >= 4).then(|| Failure {
+            seed: 5,
+            profile: Profile::Everything,
+            options: options.clone(),
+            at_us: 7_000_000 + strikes.len() as u64,
+            strikes,
+            violation: Violation::new("an artificial property", format!("{} nodes", plan.nodes)),
+            plan,
+        })
+    }
+
+    #[test]
+    fn a_failing_run_becomes_as_small_as_it_can_and_fails_in_the_same_way() {
+        let options = Options {
+            nodes: Some(7),
+            shards: Some(4),
+            ..Options::default()
+        };
+        let first = artificial(&options).unwrap();
+        let mut runs = 0;
+        let mut try_run = |options: &Options| {
+            runs += 1;
+            artificial(options)
+        };
+        let shrinker = Shrinker {
+            failure: first.clone(),
+            attempts: 0,
+            attempts_max: 1_000,
+            try_run: &mut try_run,
+        };
+        let (smallest, attempts) = shrinker.shrink();
+        assert_eq!(smallest.strikes, [3, 17]);
+        assert_eq!(
+            (
+                smallest.plan.nodes,
+                smallest.plan.shards,
+                smallest.plan.load.clients
+            ),
+            (4, 1, 2)
+        );
+        let kinds = smallest.plan.faults.iter().map(|(kind, _)| *kind);
+        assert_eq!(kinds.filter(|kind| smallest.plan.uses(*kind)).count(), 2);
+        assert_eq!(smallest.violation.property, first.violation.property);
+        assert_eq!(
+            smallest.options.until_us,
+            Some(smallest.at_us),
+            "ends where it fails"
+        );
+        assert_eq!(attempts, runs);
+        assert!(attempts < 150, "{attempts} runs");
+        let options = smallest.options.flags();
+        assert!(options.contains("--nodes 4 --shards 1 --clients 2"), "{options}");
+    }
+
+    #[test]
+    fn a_failure_of_another_property_is_not_a_smaller_one() {
+        let first = artificial(&Options {
+            nodes: Some(5),
+            ..Options::default()
+        })
+        .unwrap();
+        let mut try_run = |options: &Options| {
+            let other = Violation::new("another property", String::new());
+            artificial(options).map(|failure| Failure {
+                violation: other.clone(),
+                ..failure
+            })
+        };
+        let shrinker = Shrinker {
+            failure: first.clone(),
+            attempts: 0,
+            attempts_max: 50,
+            try_run: &mut try_run,
+        };
+        let (same, attempts) = shrinker.shrink();
+        assert_eq!((same.strikes, attempts), (first.strikes, 50));
+    }
+}

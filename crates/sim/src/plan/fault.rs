@@ -52,6 +52,8 @@ faults! {
     LogFault = "log-fault",
     /// The state engine fails; the process must stop.
     EngineFault = "engine-fault",
+    /// Bits of synced log records flip, on a minority of the nodes at most (P3).
+    Rot = "rot",
     /// The nodes are divided into two halves that do not hear each other.
     Partition = "partition",
     /// A division that comes and goes.

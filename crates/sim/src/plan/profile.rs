@@ -14,7 +14,7 @@ pub enum Profile {
     Lossy,
     /// Processes die and power fails, at any instant.
     Crashy,
-    /// Disks are slow, stall, fill up and fail, and power loss shows what they kept.
+    /// Disks are slow, stall, fill up, fail and rot, and power loss shows what they kept.
     Disk,
     /// Clocks drift and jump, within the stated bound and beyond it.
     Clock,
@@ -54,6 +54,7 @@ const DISK: &[Fault] = &[
     Fault::FullDisk,
     Fault::LogFault,
     Fault::EngineFault,
+    Fault::Rot,
 ];
 
 const CLOCK: &[Fault] = &[

@@ -19,14 +19,14 @@ impl World {
             return false;
         }
         if self.nodes[node].is_up() {
-            let how = if self.rng.one_in(2) {
+            let how = if self.fault_rng.one_in(2) {
                 Death::Kill
             } else {
                 Death::PowerLoss
             };
             self.die(node, how, "rots");
         }
-        for _ in 0..self.rng.range(1, FLIPS_MAX) {
+        for _ in 0..self.fault_rng.range(1, FLIPS_MAX) {
             self.flip_synced_bit(node);
         }
         self.nodes[node].is_damaged
@@ -58,8 +58,8 @@ impl World {
         if segments.is_empty() {
             return;
         }
-        let (name, vouched) = &segments[self.rng.below(segments.len() as u64) as usize];
-        let bit = self.rng.range(8 * vouched.start, 8 * vouched.end - 1);
+        let (name, vouched) = &segments[self.fault_rng.below(segments.len() as u64) as usize];
+        let bit = self.fault_rng.range(8 * vouched.start, 8 * vouched.end - 1);
         self.trace.event(self.now_us, &[13, node as u64, bit], || {
             format!("n{} bit {bit} of {name} flips", node + 1)
         });
