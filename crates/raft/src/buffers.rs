@@ -63,6 +63,7 @@ impl Buffers {
         }
     }
 
+    /// An empty vector, with room if there is one.
     pub(crate) fn entries(&mut self) -> Vec<Entry> {
         self.entries.pop().unwrap_or_default()
     }
@@ -76,10 +77,11 @@ impl Buffers {
     }
 }
 
+#[inline]
 fn keep<T>(kept: &mut Vec<Vec<T>>, mut vector: Vec<T>) {
-    vector.clear();
     let room = vector.capacity();
     if room > 0 && room <= ROOM_MAX && kept.len() < KEPT {
+        vector.clear();
         kept.push(vector);
     }
 }

@@ -5,8 +5,8 @@ use crate::quorum::VoteResult;
 use crate::raft::{Proposed, Raft};
 use crate::read_only::ReadRequest;
 use crate::{
-    ConfChange, ConfChangeError, Index, MessageBody, Payload, ProgressState, ProposeError, ReadOnlyOption,
-    ReadState, RejectHint, ReplicaId, Role, StepError, Storage, Term,
+    Buffers, ConfChange, ConfChangeError, Index, MessageBody, Payload, ProgressState, ProposeError,
+    ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role, StepError, Storage, Term,
 };
 
 impl<S: Storage> Raft<S> {
@@ -142,7 +142,8 @@ impl<S: Storage> Raft<S> {
         }
         let can_bump_commit = progress.can_bump_commit(self.log.commit);
         let matched = progress.matched;
-        if self.maybe_commit()? {
+        // What was committed before needs no new count: only this member's position rose.
+        if matched > self.log.commit && self.maybe_commit()? {
             self.release_early_reads()?;
             // Gathering: a commit index alone is not worth a message and its answer; it goes with the next
             // append or heartbeat (docs/adr/0002).
@@ -157,7 +158,7 @@ impl<S: Storage> Raft<S> {
                 self.owe_news(at);
             } else {
                 // The window may have room for several messages now.
-                while self.maybe_send_append(at, false)? {}
+                while self.maybe_send_append(at, false, &mut Buffers::default())? {}
             }
             if self.transferee == Some(from) && matched == self.log.last_index() {
                 self.send(from, MessageBody::TimeoutNow);

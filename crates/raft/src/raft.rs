@@ -58,9 +58,6 @@ pub(crate) struct Raft<S: Storage> {
     /// Some member is owed an append (`gather_appends`).
     pub(crate) owes: bool,
 
-    /// The driver's, while it takes a Ready.
-    pub(crate) buffers: Buffers,
-
     // Time, in ticks.
     pub(crate) election_elapsed: u32,
     pub(crate) heartbeat_elapsed: u32,
@@ -94,7 +91,6 @@ impl<S: Storage> Raft<S> {
             read_only: ReadOnly::default(),
             early_reads: Vec::new(),
             owes: false,
-            buffers: Buffers::default(),
             election_elapsed: 0,
             leaderless_ticks: 0,
             heartbeat_elapsed: 0,
@@ -198,7 +194,7 @@ impl<S: Storage> Raft<S> {
             return Ok(());
         }
         if let Some(at) = self.tracker.progress.position(to) {
-            self.maybe_send_append(at, true)?;
+            self.maybe_send_append(at, true, &mut Buffers::default())?;
         }
         Ok(())
     }
@@ -214,7 +210,7 @@ impl<S: Storage> Raft<S> {
         }
         for at in 0..self.tracker.progress.len() {
             if self.tracker.progress.id_at(at) != self.id {
-                self.maybe_send_append(at, true)?;
+                self.maybe_send_append(at, true, &mut Buffers::default())?;
             }
         }
         Ok(())
@@ -228,7 +224,7 @@ impl<S: Storage> Raft<S> {
     }
 
     /// Sends what was gathered: one message per follower, more only where limits cut.
-    pub(crate) fn send_owed(&mut self) -> Result<(), StorageError> {
+    pub(crate) fn send_owed(&mut self, buffers: &mut Buffers) -> Result<(), StorageError> {
         if !core::mem::take(&mut self.owes) {
             return Ok(());
         }
@@ -240,15 +236,20 @@ impl<S: Storage> Raft<S> {
                 continue;
             }
             let even_empty = owed == Owed::Append || progress.can_bump_commit(self.log.commit);
-            self.maybe_send_append(at, even_empty)?;
-            while self.maybe_send_append(at, false)? {}
+            self.maybe_send_append(at, even_empty, buffers)?;
+            while self.maybe_send_append(at, false, buffers)? {}
         }
         Ok(())
     }
 
     /// Sends the member at a position an append, or a snapshot if the entries are gone. Returns whether something
     /// was sent.
-    pub(crate) fn maybe_send_append(&mut self, at: usize, even_empty: bool) -> Result<bool, StorageError> {
+    pub(crate) fn maybe_send_append(
+        &mut self,
+        at: usize,
+        even_empty: bool,
+        buffers: &mut Buffers,
+    ) -> Result<bool, StorageError> {
         let progress = self.tracker.progress.at(at);
         let (prev, next) = (progress.next.prev(), progress.next);
         let end = self.log.last_index().next();
@@ -267,7 +268,7 @@ impl<S: Storage> Raft<S> {
         let entries = if throttled || next >= end {
             Vec::new()
         } else {
-            let into = self.buffers.entries();
+            let into = buffers.entries();
             match self
                 .log
                 .slice_into(next, end, self.config.max_bytes_per_message, into)
@@ -691,7 +692,7 @@ impl<S: Storage> Raft<S> {
                     if self.config.gather_appends {
                         self.owe(to, Owed::News);
                     } else {
-                        self.maybe_send_append(at, false)?;
+                        self.maybe_send_append(at, false, &mut Buffers::default())?;
                     }
                 }
             }

@@ -299,24 +299,17 @@ impl<S: Storage> RawNode<S> {
     ///
     /// As [`RawNode::ready`].
     pub fn ready_with(&mut self, buffers: &mut Buffers) -> Result<Ready, StepError> {
-        core::mem::swap(&mut self.raft.buffers, buffers);
-        let ready = self.take_ready();
-        core::mem::swap(&mut self.raft.buffers, buffers);
-        ready
-    }
-
-    fn take_ready(&mut self) -> Result<Ready, StepError> {
         let on_advance = &self.on_advance;
         assert!(
             on_advance.own.is_empty() && on_advance.done.is_none() && on_advance.applied.is_none(),
             "a Ready was taken before the last one was reported done by advance()"
         );
-        self.raft.send_owed()?;
+        self.raft.send_owed(buffers)?;
         let allow_unstable = self.allow_unstable();
         let raft = &mut self.raft;
         let mut ready = Ready {
             read_states: core::mem::take(&mut raft.read_states),
-            send_now: raft.buffers.take_messages(&mut raft.messages),
+            send_now: buffers.take_messages(&mut raft.messages),
             ..Ready::default()
         };
         let soft_state = raft.soft_state();
@@ -325,8 +318,7 @@ impl<S: Storage> RawNode<S> {
             self.seen_soft_state = soft_state;
         }
         if raft.log.has_next_committed(allow_unstable) {
-            let into = raft.buffers.entries();
-            let entries = raft.log.next_committed(allow_unstable, into)?;
+            let entries = raft.log.next_committed(allow_unstable, buffers.entries())?;
             if let Some(last) = entries.last().map(|last| last.index) {
                 let (payload_bytes, limit_bytes) = total_bytes(&entries);
                 self.applying.push_back((last, limit_bytes, payload_bytes));
@@ -337,22 +329,22 @@ impl<S: Storage> RawNode<S> {
                 ready.apply = Some(ApplyWork { entries });
             }
         }
-        ready.append = self.append_work();
+        ready.append = self.append_work(buffers);
         self.raft.log.unstable.accept_in_progress();
         Ok(ready)
     }
 
-    fn append_work(&mut self) -> Option<AppendWork> {
+    fn append_work(&mut self, buffers: &mut Buffers) -> Option<AppendWork> {
         let raft = &mut self.raft;
         let hard_state = raft.hard_state();
         let seen = core::mem::replace(&mut self.seen_hard_state, hard_state);
         let mut entries = Vec::new();
         if !raft.log.unstable.next_entries().is_empty() {
-            entries = raft.buffers.entries();
+            entries = buffers.entries();
             entries.extend_from_slice(raft.log.unstable.next_entries());
         }
         let snapshot = raft.log.unstable.next_snapshot().cloned().map(Box::new);
-        let responses = raft.buffers.take_messages(&mut raft.after_append);
+        let responses = buffers.take_messages(&mut raft.after_append);
         // Everything in memory that is not known to be durable will be, once this work is done.
         let unstable = !raft.log.unstable.entries.is_empty();
         let installed = snapshot.as_ref().map(|snapshot| snapshot.meta.index);
