@@ -7,18 +7,20 @@
 
 mod codec;
 mod command;
+mod node;
 mod peer;
 
 pub use codec::{
-    COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, Pairs, PeerMessages, decode_conf_change,
-    decode_conf_state, decode_entry, decode_epoch, decode_pairs, decode_payload, decode_snapshot_meta,
-    encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_pair, encode_payload,
-    encode_set, encode_set_to_bytes, encode_snapshot_meta,
+    COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, NodeMessages, Pairs, PeerMessages,
+    decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_pairs, decode_payload,
+    decode_snapshot_meta, encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_pair,
+    encode_payload, encode_set, encode_set_to_bytes, encode_snapshot_meta,
 };
 pub use command::{
     Answer, Command, CommandError, ExpireCondition, Expiry, Op, Query, ScanPosition, Session, SetCondition,
     SetExpiry,
 };
+pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};
 pub use peer::{
     Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SnapshotAck, SnapshotChunk,
     SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,

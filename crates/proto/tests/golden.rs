@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use common::{BODIES, Gen, OPS, OUTCOMES, QUERIES};
+use common::{BODIES, Gen, NODE_MESSAGES, OPS, OUTCOMES, QUERIES};
 use quorate_proto::*;
 
 /// A named value's bytes, and what decoding them must give back, as text.
@@ -132,6 +132,25 @@ fn health() {
     let mut g = Gen(28);
     let cases = peer_cases((0..6u64).map(|kind| (format!("health {kind}"), g.health(kind))));
     check("health.hex", &cases, decode_peer);
+}
+
+#[test]
+fn node_messages() {
+    let mut g = Gen(27);
+    let cases: Vec<_> = (0..NODE_MESSAGES * 2)
+        .map(|kind| {
+            let (mut bytes, message) = (vec![], g.node_message(kind));
+            message.encode(&mut bytes);
+            Case {
+                name: format!("node {kind}"),
+                bytes,
+                shown: format!("{message:?}"),
+            }
+        })
+        .collect();
+    check("node.hex", &cases, |bytes| {
+        NodeMessage::decode(bytes).map(|m| format!("{m:?}"))
+    });
 }
 
 #[test]

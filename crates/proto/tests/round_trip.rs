@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{BODIES, Gen, OPS, OUTCOMES, QUERIES};
+use common::{BODIES, Gen, NODE_MESSAGES, OPS, OUTCOMES, QUERIES};
 use quorate_proto::*;
 
 const ROUNDS: u64 = 500;
@@ -75,6 +75,17 @@ fn peer_messages_of_every_kind() {
         peer_round_trip(&g.chunk());
         peer_round_trip(&g.ack());
         (0..3).for_each(|kind| peer_round_trip(&g.health(kind)));
+    }
+}
+
+#[test]
+fn node_messages_of_every_kind() {
+    let mut g = Gen(7);
+    for kind in (0..NODE_MESSAGES).cycle().take((NODE_MESSAGES * ROUNDS) as usize) {
+        let message = g.node_message(kind);
+        let mut out = vec![];
+        message.encode(&mut out);
+        assert_eq!(NodeMessage::decode(out.into()), Ok(message));
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use quorate_proto::PeerMessage;
+use bytes::Bytes;
+use quorate_proto::{DecodeError, NodeMessage, PeerMessage};
 use quorate_storage::{Identity, Incarnation, StoreId};
 
 /// What [`PeerConfig::frame_bytes_max`] should be unless there is a reason.
@@ -31,6 +32,32 @@ pub struct PeerConfig {
     pub first_token: usize,
 }
 
+/// What travels in frames: messages that delimit themselves.
+pub trait PeerCodec: Sized {
+    /// Appends the message's bytes.
+    fn encode(&self, out: &mut Vec<u8>);
+    /// Reads the messages of a frame, in order; the first error ends it. Byte strings are slices of `frame`.
+    fn decode_all(frame: Bytes) -> impl Iterator<Item = Result<Self, DecodeError>>;
+}
+
+impl PeerCodec for PeerMessage {
+    fn encode(&self, out: &mut Vec<u8>) {
+        PeerMessage::encode(self, out);
+    }
+    fn decode_all(frame: Bytes) -> impl Iterator<Item = Result<Self, DecodeError>> {
+        PeerMessage::decode_all(frame)
+    }
+}
+
+impl PeerCodec for NodeMessage {
+    fn encode(&self, out: &mut Vec<u8>) {
+        NodeMessage::encode(self, out);
+    }
+    fn decode_all(frame: Bytes) -> impl Iterator<Item = Result<Self, DecodeError>> {
+        NodeMessage::decode_all(frame)
+    }
+}
+
 /// Which of the two connections of a pair.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Channel {
@@ -53,7 +80,7 @@ impl Channel {
 
 /// What happened on the connections.
 #[derive(Clone, PartialEq, Debug)]
-pub enum PeerEvent {
+pub enum PeerEvent<M = PeerMessage> {
     /// The Raft channel to a store is ready.
     Up {
         /// The peer.
@@ -78,7 +105,7 @@ pub enum PeerEvent {
         /// The sender.
         from: StoreId,
         /// What it says.
-        message: PeerMessage,
+        message: M,
     },
     /// A handshake failed: this side or the other said no.
     Refused {

@@ -5,14 +5,13 @@ use std::net::Shutdown;
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use quorate_proto::PeerMessage;
 use quorate_storage::StoreId;
 
 use crate::close::Close;
 use crate::greeting::{Greeting, GreetingBody, Hello};
 use crate::inbox::{Inbox, ReadEnd};
 use crate::outbox::{MessageTooLong, Outbox};
-use crate::{Channel, PeerStats};
+use crate::{Channel, PeerCodec, PeerStats};
 
 /// Where a connection is in its life.
 #[derive(Debug)]
@@ -154,7 +153,7 @@ impl Connection {
     pub(crate) fn push(
         &mut self,
         frame_bytes_max: usize,
-        message: &PeerMessage,
+        message: &impl PeerCodec,
     ) -> Result<(), MessageTooLong> {
         self.outbox
             .push_message(frame_bytes_max, |out| message.encode(out))

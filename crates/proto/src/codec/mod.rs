@@ -13,6 +13,7 @@ mod command;
 mod error;
 mod health;
 mod meta;
+mod node;
 mod op;
 mod pairs;
 mod peer;
@@ -29,9 +30,11 @@ pub use meta::{
     decode_snapshot_meta, encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_payload,
     encode_snapshot_meta,
 };
+pub use node::NodeMessages;
 pub use pairs::{Pairs, decode_pairs, encode_pair};
 pub use peer::PeerMessages;
 
+use bytes::Bytes;
 use reader::Reader;
 
 /// A type with a byte form.
@@ -42,6 +45,17 @@ trait Wire: Sized {
     fn put(&self, out: &mut Vec<u8>);
     /// Reads one value and leaves the reader behind it.
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
+}
+
+/// The value at `at` of `source`, behind which `at` is left; `None` at the end. After an error there is nothing more.
+fn next_of<T: Wire>(source: &Bytes, at: &mut usize) -> Option<Result<T, DecodeError>> {
+    if *at >= source.len() {
+        return None;
+    }
+    let mut reader = Reader::starting_at(source, *at);
+    let value = T::take(&mut reader);
+    *at = if value.is_ok() { reader.at() } else { source.len() };
+    Some(value)
 }
 
 /// Gives an enum without fields one byte per variant.

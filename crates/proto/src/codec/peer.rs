@@ -57,17 +57,7 @@ impl Iterator for PeerMessages {
     type Item = Result<PeerMessage, DecodeError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at >= self.source.len() {
-            return None;
-        }
-        let mut reader = Reader::starting_at(&self.source, self.at);
-        let message = PeerMessage::take(&mut reader);
-        self.at = if message.is_ok() {
-            reader.at()
-        } else {
-            self.source.len()
-        };
-        Some(message)
+        super::next_of(&self.source, &mut self.at)
     }
 }
 

@@ -34,6 +34,14 @@ pub(crate) const FORMS: &[Form] = &[
         again: |b| PeerMessage::decode(b.clone()).map(|v| encoded(|out, v: &PeerMessage| v.encode(out), &v)),
     },
     Form {
+        name: "node message",
+        generate: |g| {
+            let kind = g.next();
+            encoded(|out, v: &NodeMessage| v.encode(out), &g.node_message(kind))
+        },
+        again: |b| NodeMessage::decode(b.clone()).map(|v| encoded(|out, v: &NodeMessage| v.encode(out), &v)),
+    },
+    Form {
         name: "configuration",
         generate: |g| encoded(encode_conf_state, &g.conf_state()),
         again: |b| decode_conf_state(b).map(|v| encoded(encode_conf_state, &v)),

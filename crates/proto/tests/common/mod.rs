@@ -3,9 +3,10 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Op, Outcome, PeerMessage,
-    Query, RaftEnvelope, Request, Response, ScanPosition, Session, SetCondition, SetExpiry, SnapshotAck,
-    SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
+    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, NodeMessage, NodeSnapshotAck,
+    NodeSnapshotChunk, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request, Response, ScanPosition,
+    Session, SetCondition, SetExpiry, SnapshotAck, SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer,
+    TermQuery, UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
@@ -21,6 +22,8 @@ pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 11;
 pub(crate) const BODIES: u64 = 14;
 pub(crate) const PEER_MESSAGES: u64 = 6;
+/// Kinds of node messages.
+pub(crate) const NODE_MESSAGES: u64 = 4;
 
 impl Gen {
     pub(crate) fn next(&mut self) -> u64 {
@@ -386,6 +389,34 @@ impl Gen {
             next: self.option(|g| g.next() as u32),
             done: self.bool(),
         })
+    }
+    pub(crate) fn node_message(&mut self, kind: u64) -> NodeMessage {
+        match kind % NODE_MESSAGES {
+            0 => {
+                let kind = self.next();
+                NodeMessage::Raft(Message {
+                    from: self.replica(),
+                    to: self.replica(),
+                    term: self.term(),
+                    body: self.body(kind),
+                })
+            }
+            1 => NodeMessage::SnapshotChunk(NodeSnapshotChunk {
+                id: self.u64(),
+                term: self.term(),
+                meta: self.snapshot_meta(),
+                bytes_total: self.u64(),
+                offset: self.u64(),
+                data: self.bytes(),
+                crc: self.next() as u32,
+            }),
+            2 => NodeMessage::SnapshotAck(NodeSnapshotAck {
+                id: self.u64(),
+                next: self.u64(),
+                done: self.bool(),
+            }),
+            _ => NodeMessage::Removed,
+        }
     }
     pub(crate) fn peer_message(&mut self) -> PeerMessage {
         let kind = self.next();

@@ -8,9 +8,9 @@ use mio::net::TcpStream;
 use quorate_storage::StoreId;
 
 use super::Peers;
-use crate::Channel;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Phase};
+use crate::{Channel, PeerCodec};
 
 /// Accepted connections that have not said who they are. More are closed at once: a port scanner must not use
 /// up the file descriptors that clients and the log need.
@@ -38,9 +38,18 @@ impl Dial {
             backoff: Backoff::default(),
         }
     }
+
+    /// Uses another address from the next attempt on.
+    pub(super) fn redirect(&mut self, address: &str) {
+        if self.address != address {
+            address.clone_into(&mut self.address);
+            self.backoff.reset();
+            self.attempts = 0;
+        }
+    }
 }
 
-impl Peers {
+impl<M: PeerCodec> Peers<M> {
     /// Dials what is due.
     pub(super) fn dial_due(&mut self) {
         let due: Vec<(StoreId, Channel)> = self

@@ -15,9 +15,9 @@ use super::Peers;
 use crate::close::Close;
 use crate::connection::{Connection, Phase};
 use crate::greeting::{Greeting, GreetingBody, GreetingError, Hello, Refusal};
-use crate::{Channel, PeerEvent, admission};
+use crate::{Channel, PeerCodec, PeerEvent, admission};
 
-impl Peers {
+impl<M: PeerCodec> Peers<M> {
     /// The dialing side speaks first.
     pub(super) fn begin_handshake(&self, connection: &mut Connection) {
         if let Some((target, channel)) = connection.dialed {
@@ -30,7 +30,7 @@ impl Peers {
         &mut self,
         connection: &mut Connection,
         greeting: Greeting,
-        out: &mut Vec<PeerEvent>,
+        out: &mut Vec<PeerEvent<M>>,
     ) -> Result<(), Close> {
         let phase = std::mem::replace(&mut connection.phase, Phase::AwaitHello);
         match (phase, greeting.body) {
@@ -97,7 +97,7 @@ impl Peers {
     }
 
     /// Both sides said yes.
-    fn establish(&mut self, connection: &mut Connection, hello: Hello, out: &mut Vec<PeerEvent>) {
+    fn establish(&mut self, connection: &mut Connection, hello: Hello, out: &mut Vec<PeerEvent<M>>) {
         let Hello {
             identity,
             process,
@@ -137,7 +137,7 @@ impl Peers {
     }
 }
 
-fn refuse(connection: &mut Connection, store: StoreId, refusal: Refusal, out: &mut Vec<PeerEvent>) {
+fn refuse<M>(connection: &mut Connection, store: StoreId, refusal: Refusal, out: &mut Vec<PeerEvent<M>>) {
     tracing::warn!(%store, reason = refusal.reason, "refusing a peer");
     out.push(PeerEvent::Refused {
         store: Some(store),

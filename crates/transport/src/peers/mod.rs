@@ -7,6 +7,7 @@ mod timer;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::marker::PhantomData;
 use std::net::SocketAddr;
 
 use mio::event::Event;
@@ -21,7 +22,7 @@ use crate::close::Close;
 use crate::connection::{Connection, Phase};
 use crate::greeting::ADDRESS_BYTES_MAX;
 use crate::resolve::{Resolve, SystemResolver};
-use crate::{Channel, PeerConfig, PeerEvent, PeerStats};
+use crate::{Channel, PeerCodec, PeerConfig, PeerEvent, PeerStats};
 use dialing::Dial;
 
 /// A connection with more than this waiting to be sent is closed: the peer does not keep up, and Raft brings
@@ -31,7 +32,7 @@ const PENDING_BYTES_MAX: usize = 256 << 20;
 const READ_BYTES_MAX: usize = 4 << 20;
 
 /// The connections to all peers. Owned and driven by one thread; see the crate's documentation.
-pub struct Peers {
+pub struct Peers<M = PeerMessage> {
     config: PeerConfig,
     bindings: Bindings,
     registry: Registry,
@@ -52,6 +53,8 @@ pub struct Peers {
     pending_bytes_max: usize,
     read_bytes_max: usize,
     stats: PeerStats,
+    /// What the frames carry.
+    messages: PhantomData<M>,
 }
 
 /// One channel to one store.
@@ -65,7 +68,7 @@ struct Link {
     dial: Option<Dial>,
 }
 
-impl Peers {
+impl<M: PeerCodec> Peers<M> {
     /// Listens. Nothing is dialed before the first [`Peers::on_timer`].
     ///
     /// # Errors
@@ -74,7 +77,7 @@ impl Peers {
         config: PeerConfig,
         bindings: BTreeMap<StoreId, Incarnation>,
         registry: Registry,
-    ) -> io::Result<Peers> {
+    ) -> io::Result<Self> {
         Self::bind_with_resolver(config, bindings, registry, Box::new(SystemResolver))
     }
 
@@ -87,7 +90,22 @@ impl Peers {
         bindings: BTreeMap<StoreId, Incarnation>,
         registry: Registry,
         resolver: Box<dyn Resolve>,
-    ) -> io::Result<Peers> {
+    ) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind(config.listen)?;
+        Self::with_listener(config, listener, bindings, registry, resolver)
+    }
+
+    /// [`Peers::bind_with_resolver`] on a socket that listens already; [`PeerConfig::listen`] is ignored.
+    ///
+    /// # Errors
+    /// As [`Peers::bind`].
+    pub fn with_listener(
+        config: PeerConfig,
+        listener: std::net::TcpListener,
+        bindings: BTreeMap<StoreId, Incarnation>,
+        registry: Registry,
+        resolver: Box<dyn Resolve>,
+    ) -> io::Result<Self> {
         let invalid = |what: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, what.to_owned()));
         if config.frame_bytes_max == 0 || u32::try_from(config.frame_bytes_max).is_err() {
             return invalid("frame_bytes_max must be from 1 to 2^32 - 1");
@@ -95,7 +113,8 @@ impl Peers {
         if config.client_address.len() > ADDRESS_BYTES_MAX || config.http_address.len() > ADDRESS_BYTES_MAX {
             return invalid("an advertised address is longer than 1024 bytes");
         }
-        let mut listener = TcpListener::bind(config.listen)?;
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
         registry.register(&mut listener, Token(config.first_token), Interest::READABLE)?;
         let own = config.identity.store;
         let mut links = BTreeMap::<StoreId, [Link; 2]>::new();
@@ -124,6 +143,7 @@ impl Peers {
             pending_bytes_max: PENDING_BYTES_MAX,
             read_bytes_max: READ_BYTES_MAX,
             stats: PeerStats::default(),
+            messages: PhantomData,
         })
     }
 
@@ -135,6 +155,22 @@ impl Peers {
         self.listener.local_addr()
     }
 
+    /// Has a store dialed at another address from now on, or no more (`None`). Only stores with a lower id are
+    /// dialed (see [`PeerConfig::addresses`]); a connection that is up stays.
+    pub fn set_address(&mut self, store: StoreId, address: Option<&str>) {
+        if store >= self.config.identity.store {
+            return;
+        }
+        let links = self.links.entry(store).or_default();
+        for link in links {
+            match (&mut link.dial, address) {
+                (Some(dial), Some(address)) => dial.redirect(address),
+                (dial, Some(address)) => *dial = Some(Dial::to(address)),
+                (dial, None) => *dial = None,
+            }
+        }
+    }
+
     /// Whether an event with this token is for [`Peers::on_event`].
     #[must_use]
     pub fn owns(&self, token: Token) -> bool {
@@ -142,7 +178,7 @@ impl Peers {
     }
 
     /// Works on a readiness event: accepts, or reads all that is there and writes what waited.
-    pub fn on_event(&mut self, event: &Event, now_us: u64, out: &mut Vec<PeerEvent>) {
+    pub fn on_event(&mut self, event: &Event, now_us: u64, out: &mut Vec<PeerEvent<M>>) {
         self.now_us = now_us;
         if event.token().0 == self.config.first_token {
             self.accept();
@@ -161,7 +197,7 @@ impl Peers {
 
     /// Appends a message to what the next [`Peers::flush`] sends. False: there is no connection, or the message
     /// is longer than a frame may be; it is dropped.
-    pub fn send(&mut self, to: StoreId, channel: Channel, message: &PeerMessage) -> bool {
+    pub fn send(&mut self, to: StoreId, channel: Channel, message: &M) -> bool {
         let pushed = match self.up_mut(to, channel) {
             None => None,
             Some((connection, frame_bytes_max, pending_bytes_max)) => {
@@ -182,7 +218,7 @@ impl Peers {
     }
 
     /// Sends what [`Peers::send`] gathered, with one write per socket.
-    pub fn flush(&mut self, out: &mut Vec<PeerEvent>) {
+    pub fn flush(&mut self, out: &mut Vec<PeerEvent<M>>) {
         let mut broken = vec![];
         for connection in self.connections.values_mut() {
             if connection.overflowed {
@@ -224,7 +260,7 @@ impl Peers {
         Some((connection, self.config.frame_bytes_max, self.pending_bytes_max))
     }
 
-    fn close_all(&mut self, broken: Vec<(usize, Close)>, out: &mut Vec<PeerEvent>) {
+    fn close_all(&mut self, broken: Vec<(usize, Close)>, out: &mut Vec<PeerEvent<M>>) {
         for (token, reason) in broken {
             if let Some(connection) = self.connections.remove(&token) {
                 self.close(*connection, &reason, out);
@@ -233,7 +269,7 @@ impl Peers {
     }
 
     /// Ends a connection that was taken out of the map: says so, and has it dialed again if that is ours to do.
-    fn close(&mut self, mut connection: Connection, reason: &Close, out: &mut Vec<PeerEvent>) {
+    fn close(&mut self, mut connection: Connection, reason: &Close, out: &mut Vec<PeerEvent<M>>) {
         connection.deregister(&self.registry);
         let mut good = false;
         match connection.phase {

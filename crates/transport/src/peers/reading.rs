@@ -1,22 +1,21 @@
 //! Input of one connection: readiness in, messages out.
 
 use mio::event::Event;
-use quorate_proto::PeerMessage;
 
 use super::Peers;
-use crate::PeerEvent;
 use crate::close::Close;
 use crate::connection::{Connection, Phase};
 use crate::frame::FrameError;
 use crate::inbox::ReadEnd;
+use crate::{PeerCodec, PeerEvent};
 
-impl Peers {
+impl<M: PeerCodec> Peers<M> {
     /// Works on what a connection's event reports.
     pub(super) fn work(
         &mut self,
         connection: &mut Connection,
         event: &Event,
-        out: &mut Vec<PeerEvent>,
+        out: &mut Vec<PeerEvent<M>>,
     ) -> Result<(), Close> {
         if event.is_writable() || event.is_error() {
             if matches!(connection.phase, Phase::Connecting) && connection.connected()? {
@@ -40,7 +39,7 @@ impl Peers {
         &mut self,
         connection: &mut Connection,
         ending: bool,
-        out: &mut Vec<PeerEvent>,
+        out: &mut Vec<PeerEvent<M>>,
     ) -> Result<(), Close> {
         let mut total = 0;
         loop {
@@ -64,7 +63,7 @@ impl Peers {
         }
     }
 
-    fn consume(&mut self, connection: &mut Connection, out: &mut Vec<PeerEvent>) -> Result<(), Close> {
+    fn consume(&mut self, connection: &mut Connection, out: &mut Vec<PeerEvent<M>>) -> Result<(), Close> {
         loop {
             match connection.phase {
                 Phase::Connecting | Phase::Refused => {
@@ -86,7 +85,7 @@ impl Peers {
                         return Ok(());
                     };
                     self.stats.frames_in += 1;
-                    for message in PeerMessage::decode_all(frame) {
+                    for message in M::decode_all(frame) {
                         let message = message.map_err(FrameError::from)?;
                         self.stats.messages_in += 1;
                         out.push(PeerEvent::Message { from: store, message });

@@ -1,9 +1,9 @@
 //! What time brings: deadlines, pings, dialing.
 
 use super::Peers;
-use crate::PeerEvent;
 use crate::close::Close;
 use crate::connection::Phase;
+use crate::{PeerCodec, PeerEvent};
 
 /// A handshake that takes longer is given up, the connecting included.
 const HANDSHAKE_US_MAX: u64 = 2_000_000;
@@ -20,9 +20,9 @@ const _: () = assert!(
     "a lost ping or two must not break a connection"
 );
 
-impl Peers {
+impl<M: PeerCodec> Peers<M> {
     /// Pings, drops and dials. To be called every 10 to 50 ms.
-    pub fn on_timer(&mut self, now_us: u64, out: &mut Vec<PeerEvent>) {
+    pub fn on_timer(&mut self, now_us: u64, out: &mut Vec<PeerEvent<M>>) {
         self.now_us = now_us;
         let paused = self
             .timer_us
