@@ -5,6 +5,7 @@
 //! store hands a batch to its driver and hears of it later (see docs/adr/0001).
 
 use std::io;
+use std::sync::Arc;
 
 mod real;
 mod sim;
@@ -37,4 +38,39 @@ pub trait Disk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// Shared: a log and what lies beside it in the same directory.
+impl<D: Disk> Disk for Arc<D> {
+    type File = D::File;
+    fn list(&self) -> io::Result<Vec<String>> {
+        (**self).list()
+    }
+    fn open(&self, name: &str) -> io::Result<Self::File> {
+        (**self).open(name)
+    }
+    fn create(&self, name: &str, len: u64) -> io::Result<Self::File> {
+        (**self).create(name, len)
+    }
+    fn len(&self, file: &Self::File) -> io::Result<u64> {
+        (**self).len(file)
+    }
+    fn read_at(&self, file: &Self::File, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        (**self).read_at(file, offset, buf)
+    }
+    fn write_at(&self, file: &Self::File, offset: u64, buf: &[u8]) -> io::Result<()> {
+        (**self).write_at(file, offset, buf)
+    }
+    fn sync(&self, file: &Self::File) -> io::Result<()> {
+        (**self).sync(file)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        (**self).sync_dir()
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        (**self).rename(from, to)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        (**self).remove(name)
+    }
 }
