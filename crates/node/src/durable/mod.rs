@@ -46,7 +46,6 @@ pub(crate) struct Write {
 /// What a member finds when it starts.
 #[derive(Debug)]
 pub(crate) struct Restored {
-    pub(crate) identity: Identity,
     pub(crate) log: MemberLog,
     pub(crate) hard_state: HardState,
     /// The newest snapshot's.
@@ -180,7 +179,6 @@ impl<D: Disk + Clone> Durable<D> {
             })?;
         }
         Ok(Restored {
-            identity: self.identity,
             hard_state,
             log: MemberLog::new(hard_state, snapshot, body.commands, base, entries),
             commands: body.commands,

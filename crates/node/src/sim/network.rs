@@ -13,6 +13,9 @@ use crate::NodeId;
 pub struct Faults {
     /// The least and the most microseconds that a message takes.
     pub delay_us: (u64, u64),
+    /// Messages between the same two members overtake each other; otherwise they stay in order, as on one
+    /// connection.
+    pub reorder: bool,
     /// Of 100 messages that ask, so many are lost.
     pub lose_requests_percent: u64,
     /// Of 100 messages that answer, so many are lost.
@@ -26,11 +29,12 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Messages take 0.1 to 0.5 ms.
+    /// Messages take 0.1 to 0.5 ms and arrive in order.
     #[must_use]
     pub fn none() -> Self {
         Self {
             delay_us: (100, 500),
+            reorder: false,
             lose_requests_percent: 0,
             lose_replies_percent: 0,
             repeat_percent: 0,
@@ -39,11 +43,12 @@ impl Faults {
         }
     }
 
-    /// Messages take up to 26 ms, and one in ten is lost.
+    /// Messages take up to 26 ms, overtake each other, and one in ten is lost.
     #[must_use]
     pub fn unreliable() -> Self {
         Self {
             delay_us: (0, 26_000),
+            reorder: true,
             lose_requests_percent: 10,
             lose_replies_percent: 10,
             ..Self::none()
@@ -97,6 +102,8 @@ pub struct Network {
     cut: BTreeSet<NodeId>,
     /// By member; those in none are in part 0.
     parts: BTreeMap<NodeId, u32>,
+    /// When the newest message in order from one to another is due.
+    in_order: BTreeMap<(NodeId, NodeId), u64>,
     /// Who will be told of whom.
     notices: BTreeSet<(NodeId, NodeId)>,
     counters: Counters,
@@ -137,6 +144,7 @@ impl Network {
             sequence: 0,
             cut: BTreeSet::new(),
             parts: BTreeMap::new(),
+            in_order: BTreeMap::new(),
             notices: BTreeSet::new(),
             counters: Counters::default(),
         }
@@ -231,7 +239,13 @@ impl Network {
                 delay += 200_000 + self.rng.below(more + 1);
             }
             let what = What::Message(message.clone());
-            self.push(now_us + delay, Delivery { from, to, what });
+            let mut due = now_us + delay;
+            if !self.faults.reorder {
+                let newest = self.in_order.entry((from, to)).or_default();
+                due = due.max(*newest);
+                *newest = due;
+            }
+            self.push(due, Delivery { from, to, what });
         }
     }
 
