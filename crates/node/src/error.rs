@@ -244,6 +244,15 @@ pub enum FatalError {
         #[source]
         source: StepError,
     },
+    /// What is stored contradicts itself: something of it was lost.
+    #[error("member {id}: {source}")]
+    Stored {
+        /// The member.
+        id: NodeId,
+        /// What the consensus core found.
+        #[source]
+        source: quorate_raft::StartError,
+    },
     /// The log could not be written: nothing is retried, nothing more is acknowledged (P2).
     #[error(transparent)]
     Log(#[from] LogError),

@@ -180,7 +180,13 @@ impl Storage for MemberLog {
         Ok(self.initial.clone())
     }
 
-    fn entries(&self, low: Index, end: Index, max_bytes: u64) -> Result<Vec<Entry>, StorageError> {
+    fn entries(
+        &self,
+        low: Index,
+        end: Index,
+        max_bytes: u64,
+        found: &mut Vec<Entry>,
+    ) -> Result<(), StorageError> {
         if low <= self.base.0 {
             return Err(StorageError::Compacted {
                 first: self.base.0.next(),
@@ -194,15 +200,16 @@ impl Storage for MemberLog {
             });
         }
         let at = |index: Index| (index.0 - self.base.0.0 - 1) as usize;
-        let (mut size, mut found) = (0u64, Vec::new());
+        let before = found.len();
+        let mut size = 0u64;
         for slot in self.slots.range(at(low)..at(end)) {
             size = size.saturating_add(slot.entry.payload.len() as u64);
-            if !found.is_empty() && size > max_bytes {
+            if found.len() > before && size > max_bytes {
                 break;
             }
             found.push(slot.entry.clone());
         }
-        Ok(found)
+        Ok(())
     }
 
     fn term(&self, index: Index) -> Result<Term, StorageError> {

@@ -47,7 +47,6 @@ pub(crate) struct Write {
 #[derive(Debug)]
 pub(crate) struct Restored {
     pub(crate) log: MemberLog,
-    pub(crate) hard_state: HardState,
     /// The newest snapshot's.
     pub(crate) commands: u64,
     pub(crate) book: Book,
@@ -179,7 +178,6 @@ impl<D: Disk + Clone> Durable<D> {
             })?;
         }
         Ok(Restored {
-            hard_state,
             log: MemberLog::new(hard_state, snapshot, body.commands, base, entries),
             commands: body.commands,
             book: body.book,

@@ -216,10 +216,12 @@ impl Machine {
                 });
                 Ok(())
             }
-            Err(StepError::Propose(ProposeError::TransferInProgress)) => {
-                let to = self.raft.transferring_to().unwrap_or_default();
-                Err(ChangeError::TransferInProgress { to })
+            Err(StepError::Propose(ProposeError::TransferInProgress { target })) => {
+                Err(ChangeError::TransferInProgress { to: target })
             }
+            Err(StepError::Propose(
+                ProposeError::ConfChangePending { .. } | ProposeError::ConfChangeInJoint,
+            )) => Err(ChangeError::Pending),
             Err(StepError::Propose(ProposeError::NotLeader { leader })) => {
                 Err(ChangeError::NotLeader { hint: leader })
             }

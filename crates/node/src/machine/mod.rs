@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_proto::NodeMessage;
 use quorate_raft::{
-    AppendDone, Config as CoreConfig, Index, Message, MessageBody, ProposeError, RawNode, ReadOnlyOption,
-    Role, StepError, Term,
+    AppendDone, Config as CoreConfig, Index, Message, MessageBody, ProposeError, RawNode, Role, StepError,
+    Term,
 };
 
 use crate::durable::{Restored, Write};
@@ -131,16 +131,11 @@ impl Machine {
         now_us: u64,
     ) -> Result<Machine, FatalError> {
         let Restored {
-            log,
-            hard_state,
-            commands,
-            book,
-            ..
+            log, commands, book, ..
         } = restored;
         let snapshot = log.durable_snapshot().clone();
         let (index, term) = (snapshot.meta.index, snapshot.meta.term);
         let core = CoreConfig {
-            id: config.id,
             election_ticks: config.election_ticks,
             heartbeat_ticks: config.heartbeat_ticks,
             applied: index,
@@ -148,22 +143,16 @@ impl Machine {
             max_committed_bytes_per_ready: config.max_untaken_bytes,
             max_uncommitted_bytes: config.max_uncommitted_bytes,
             max_inflight_messages: config.max_inflight_messages,
-            max_inflight_bytes: u64::MAX,
-            pre_vote: true,
-            check_quorum: true,
-            read_only: ReadOnlyOption::Safe,
             async_storage_writes: true,
-            gather_appends: true,
             disable_proposal_forwarding: true,
-            disable_conf_change_validation: false,
-            step_down_on_removal: true,
             seed: process ^ config.id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            ..CoreConfig::new(config.id)
         };
-        let raft = RawNode::new(core, log).map_err(|error| FatalError::Core {
+        let raft = RawNode::new(core, log).map_err(|source| FatalError::Stored {
             id: config.id,
-            term: hard_state.term,
-            source: StepError::Storage(error),
+            source,
         })?;
+        let logged = (raft.term(), raft.vote());
         let mut machine = Machine {
             members: members::Members::new(snapshot.meta.conf_state.clone(), book.clone(), index),
             reads: reads::Reads::new(process),
@@ -178,7 +167,7 @@ impl Machine {
             next_tick_us: now_us + config.tick_us,
             next_token: 1,
             appends: VecDeque::new(),
-            logged: (hard_state.term, hard_state.vote),
+            logged,
             proposed: 0,
             promised: VecDeque::new(),
             handed: index,
@@ -212,9 +201,8 @@ impl Machine {
         data.extend_from_slice(command);
         let (term, index) = match self.raft.propose(Bytes::from(data)) {
             Ok(position) => position,
-            Err(StepError::Propose(ProposeError::TransferInProgress)) => {
-                let to = self.raft.transferring_to().unwrap_or_default();
-                return Err(StartError::TransferInProgress { to });
+            Err(StepError::Propose(ProposeError::TransferInProgress { target })) => {
+                return Err(StartError::TransferInProgress { to: target });
             }
             Err(StepError::Propose(ProposeError::TooManyUncommittedBytes)) => {
                 let max = self.limits.max_uncommitted_bytes;

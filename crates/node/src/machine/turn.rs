@@ -74,7 +74,7 @@ impl Machine {
             let Applied::Snapshot { index, .. } = &up else {
                 return Err(FatalError::Data("a snapshot that is none".into()));
             };
-            self.raft.storage_mut().reset(snapshot.clone(), index.0);
+            self.raft.storage_mut().reset((*snapshot).clone(), index.0);
             ops.push(LogOp::Reset {
                 shard: LOG,
                 index: snapshot.meta.index,
@@ -82,7 +82,7 @@ impl Machine {
             });
             self.members.installed(&snapshot, &mut self.effects)?;
             install = Some(up);
-            file = Some(snapshot);
+            file = Some(*snapshot);
         }
         self.proposed = 0;
         if let Some(last) = work.entries.last().map(|last| last.index) {
