@@ -38,11 +38,15 @@ pub enum NotDone {
     Unknown,
 }
 
+/// Who waited, and how the command ended.
+pub type Decided<S, W> = (W, Result<<S as StateMachine>::Output, NotDone>);
+
 /// A state machine on one member, with those who wait for the results of what they started here.
 #[derive(Debug)]
 pub struct Replica<S: StateMachine, W> {
     state: S,
     applied: CommandIndex,
+    term: Term,
     waiting: BTreeMap<(CommandIndex, Term), W>,
     /// Bytes of commands since the newest snapshot, and the bound.
     bytes: u64,
@@ -56,6 +60,7 @@ impl<S: StateMachine, W> Replica<S, W> {
         Self {
             state,
             applied: CommandIndex(0),
+            term: Term(0),
             waiting: BTreeMap::new(),
             bytes: 0,
             snapshot_bytes,
@@ -79,7 +84,7 @@ impl<S: StateMachine, W> Replica<S, W> {
     }
 
     /// Takes what was handed up; gives the results that are decided by it to those who wait.
-    pub fn take(&mut self, thing: Applied) -> Vec<(W, Result<S::Output, NotDone>)> {
+    pub fn take(&mut self, thing: Applied) -> Vec<Decided<S, W>> {
         let mut done = Vec::new();
         let term = match thing {
             Applied::Command { index, term, data } => {
@@ -108,13 +113,23 @@ impl<S: StateMachine, W> Replica<S, W> {
             Applied::Removed => return self.give_up(),
         };
         // What an earlier leader started and is not here by now never will be.
-        let lost = self.waiting.extract_if(.., |(_, of), _| *of < term);
-        done.extend(lost.map(|(_, waiter)| (waiter, Err(NotDone::NotApplied))));
+        if term <= self.term {
+            return done;
+        }
+        self.term = term;
+        let waiting = std::mem::take(&mut self.waiting);
+        let (lost, waiting) = waiting.into_iter().partition(|((_, of), _)| *of < term);
+        self.waiting = waiting;
+        let lost: BTreeMap<_, W> = lost;
+        done.extend(
+            lost.into_values()
+                .map(|waiter| (waiter, Err(NotDone::NotApplied))),
+        );
         done
     }
 
     /// Nothing more will be handed up: what is not decided stays unknown.
-    pub fn give_up(&mut self) -> Vec<(W, Result<S::Output, NotDone>)> {
+    pub fn give_up(&mut self) -> Vec<Decided<S, W>> {
         let waiting = std::mem::take(&mut self.waiting);
         waiting
             .into_values()

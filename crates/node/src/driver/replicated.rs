@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{AppliedStream, Directory, Handle, Node, Transport};
 use crate::{
-    CommandIndex, Config, NodeId, NotDone, ReadError, Replica, SpawnError, StartError, StateMachine,
+    CommandIndex, Config, Decided, NodeId, NotDone, ReadError, Replica, SpawnError, StartError, StateMachine,
 };
 
 /// Why a command has no result.
@@ -189,7 +189,7 @@ fn apply<S: StateMachine>(stream: AppliedStream, shared: &Shared<S>, handle: &Ha
     answer::<S>(done);
 }
 
-fn answer<S: StateMachine>(done: Vec<(Waiter<S>, Result<S::Output, NotDone>)>) {
+fn answer<S: StateMachine>(done: Vec<Decided<S, Waiter<S>>>) {
     for (waiter, outcome) in done {
         // Who waited may have given up.
         let _ = waiter.send(outcome);

@@ -89,7 +89,7 @@ impl AppliedStream {
         loop {
             if let Some(thing) = state.things.pop_front() {
                 state.taken += 1;
-                let report = state.things.is_empty() || state.taken % REPORT_EVERY == 0;
+                let report = state.things.is_empty() || state.taken.is_multiple_of(REPORT_EVERY);
                 drop(state);
                 if report {
                     self.inbox.wake();

@@ -267,9 +267,10 @@ impl Machine {
         let leads = self.raft.role() == Role::Leader;
         let outcome = if self.raft.leader() == Some(to) {
             Ok(())
-        } else if (leads && self.raft.transferring_to() != Some(to)) || transfer.deadline_us <= self.now_us {
-            Err(TransferError::Failed(to))
-        } else if !leads && self.raft.leader().is_some() {
+        } else if (leads && self.raft.transferring_to() != Some(to))
+            || (!leads && self.raft.leader().is_some())
+            || transfer.deadline_us <= self.now_us
+        {
             Err(TransferError::Failed(to))
         } else {
             return;

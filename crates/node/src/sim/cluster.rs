@@ -178,9 +178,7 @@ impl Cluster {
             let touched = if message == Some(due) && event.is_none_or(|event| event > due) {
                 self.deliver()
             } else {
-                let Some(Reverse((_, _, event))) = self.events.pop() else {
-                    return None;
-                };
+                let Reverse((_, _, event)) = self.events.pop()?;
                 self.happen(event)
             };
             if touched.is_some() {

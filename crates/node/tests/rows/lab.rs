@@ -231,7 +231,7 @@ impl Lab {
                 self.committed.push((data, term, state));
             }
         }
-        if self.snapshots && index.0 % SNAPSHOT_EVERY == 0 {
+        if self.snapshots && index.0.is_multiple_of(SNAPSHOT_EVERY) {
             let state = self.committed[at].2.to_le_bytes();
             let taken = self.cluster.snapshot(Self::id(peer), index, state.to_vec());
             assert_eq!(taken, Ok(()));
