@@ -28,12 +28,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// Three members with ticks of 25 ms, heartbeats of 100 ms, elections after 400 to 800 ms, and small files.
+    /// Three members with ticks of 25 ms, heartbeats of 100 ms, elections after 800 ms to 1.6 s, and small files.
     fn default() -> Self {
         let mut config = Config::new(ClusterId(1), NodeId(1), Start::Join);
         config.tick_us = 25_000;
         config.heartbeat_ticks = 4;
-        config.election_ticks = 16;
+        config.election_ticks = 32;
         config.log_keep_bytes = 0;
         config.snapshot_chunk_bytes = 4 << 10;
         config.log = LogFiles {
