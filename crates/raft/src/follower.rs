@@ -24,7 +24,9 @@ impl<S: Storage> Raft<S> {
             MessageBody::VoteResponse { reject } if self.role == Role::Candidate => {
                 self.count_vote(from, !reject)
             }
-            MessageBody::PreVoteResponse { reject } if self.role == Role::PreCandidate => {
+            MessageBody::PreVoteResponse { reject }
+                if self.role == Role::PreCandidate || mutant!("pre-vote-counted-as-vote") =>
+            {
                 self.count_vote(from, !reject)
             }
             MessageBody::Propose { .. } => Err(ProposeError::NotLeader { leader: None }.into()),
@@ -167,7 +169,8 @@ impl<S: Storage> Raft<S> {
     /// Replaces log and configuration by a snapshot's, if it is ahead of what is committed here.
     fn restore(&mut self, snapshot: Box<Snapshot>) -> Result<bool, StepError> {
         let meta = &snapshot.meta;
-        if meta.index <= self.log.commit || self.role != Role::Follower {
+        let is_stale = meta.index <= self.log.commit && !mutant!("stale-snapshot-restored");
+        if is_stale || self.role != Role::Follower {
             return Ok(false);
         }
         // A snapshot of a configuration without this member is not for it.

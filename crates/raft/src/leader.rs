@@ -71,7 +71,7 @@ impl<S: Storage> Raft<S> {
         if self.config.disable_conf_change_validation {
             return Ok(());
         }
-        if self.pending_conf_index > self.log.applied {
+        if self.pending_conf_index > self.log.applied && !mutant!("second-change-while-one-is-pending") {
             return Err(ProposeError::ConfChangePending {
                 until: self.pending_conf_index,
             });
@@ -229,7 +229,7 @@ impl<S: Storage> Raft<S> {
 
     pub(crate) fn read_index(&mut self, request: ReadRequest) -> Result<(), StepError> {
         // Before an entry of its term is committed a leader does not know the commit index (Raft paper §8).
-        if !self.committed_in_term() {
+        if !self.committed_in_term() && !mutant!("read-before-the-terms-entry") {
             // Who asks again gets one answer.
             if !self.early_reads.contains(&request) {
                 self.early_reads.push(request);
@@ -238,7 +238,8 @@ impl<S: Storage> Raft<S> {
         }
         // A leader that was demoted may lead a group whose only voter is another: that one could have replaced it.
         let alone = self.tracker.is_singleton() && self.tracker.config.voters.contains(self.id);
-        if alone || self.config.read_only == ReadOnlyOption::LeaseBased {
+        let needs_no_round = alone || self.config.read_only == ReadOnlyOption::LeaseBased;
+        if needs_no_round || mutant!("read-index-without-a-round") {
             self.answer_read(request, self.log.commit);
             return Ok(());
         }

@@ -7,6 +7,10 @@
 
 extern crate alloc;
 
+#[macro_use]
+#[doc(hidden)]
+pub mod mutants;
+
 mod buffers;
 pub mod confchange;
 mod config;

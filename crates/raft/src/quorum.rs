@@ -66,6 +66,9 @@ impl MajorityConfig {
     }
 
     fn majority(&self) -> usize {
+        if mutant!("half-is-a-majority") {
+            return self.ids.len().div_ceil(2);
+        }
         self.ids.len() / 2 + 1
     }
 
@@ -155,6 +158,9 @@ impl JointConfig {
 
     /// See [`MajorityConfig::committed_index`]: what both halves have acknowledged.
     pub fn committed_index(&self, acked: impl Fn(ReplicaId) -> Option<Index>) -> Index {
+        if mutant!("joint-commit-by-the-incoming-half") {
+            return self.incoming.committed_index(&acked);
+        }
         self.incoming
             .committed_index(&acked)
             .min(self.outgoing.committed_index(&acked))
@@ -162,6 +168,9 @@ impl JointConfig {
 
     /// See [`MajorityConfig::vote_result`]: won if both halves say so, lost if either does.
     pub fn vote_result(&self, vote: impl Fn(ReplicaId) -> Option<bool>) -> VoteResult {
+        if mutant!("joint-vote-by-the-incoming-half") {
+            return self.incoming.vote_result(&vote);
+        }
         match (self.incoming.vote_result(&vote), self.outgoing.vote_result(&vote)) {
             (a, b) if a == b => a,
             (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,

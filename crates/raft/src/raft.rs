@@ -328,7 +328,11 @@ impl<S: Storage> Raft<S> {
             return;
         };
         // The member may lack entries behind `matched`; it must not commit what it does not have.
-        let commit = progress.matched.min(self.log.commit);
+        let commit = if mutant!("heartbeat-commits-past-the-match") {
+            self.log.commit
+        } else {
+            progress.matched.min(self.log.commit)
+        };
         progress.sent_commit(commit);
         self.send(to, MessageBody::Heartbeat { commit, context });
     }
@@ -345,7 +349,10 @@ impl<S: Storage> Raft<S> {
     /// Moves the commit index to what a quorum has stored, if that entry is of this term (Raft paper §5.4.2).
     pub(crate) fn maybe_commit(&mut self) -> Result<bool, StepError> {
         let index = self.tracker.committed();
-        if self.term == Term(0) || index <= self.log.commit || !self.log.matches(index, self.term)? {
+        if self.term == Term(0)
+            || index <= self.log.commit
+            || !(mutant!("old-term-committed-by-counting") || self.log.matches(index, self.term)?)
+        {
             return Ok(false);
         }
         self.log.commit_to(index)?;
@@ -480,7 +487,9 @@ impl<S: Storage> Raft<S> {
             progress.recent_active = true;
         }
         // An unapplied membership change may stand anywhere in the log; none may be added before it is known.
-        self.pending_conf_index = self.log.last_index();
+        if !mutant!("new-leader-forgets-a-pending-change") {
+            self.pending_conf_index = self.log.last_index();
+        }
         // Committing it commits what earlier terms left (Raft paper §8).
         let taken = self.append_proposals([Payload::Normal(bytes::Bytes::new())]);
         assert!(taken, "an empty entry is never refused");
@@ -497,7 +506,10 @@ impl<S: Storage> Raft<S> {
 
     /// Starts an election, unless there is a reason not to.
     pub(crate) fn hup(&mut self, campaign: Campaign) -> Result<(), StepError> {
-        if self.role == Role::Leader || !self.promotable() || self.has_unapplied_conf_change()? {
+        if self.role == Role::Leader || !self.promotable() {
+            return Ok(());
+        }
+        if self.has_unapplied_conf_change()? && !mutant!("campaign-with-an-unapplied-change") {
             return Ok(());
         }
         if self.term.next() >= Term::LIMIT {

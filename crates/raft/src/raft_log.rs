@@ -118,7 +118,11 @@ impl<S: Storage> RaftLog<S> {
     /// Whether a log that ends at `(index, term)` is at least as new as this one (Raft paper §5.4.1).
     pub(crate) fn is_up_to_date(&self, index: Index, term: Term) -> Result<bool, StorageError> {
         let (last, last_term) = (self.last_index(), self.last_term()?);
-        Ok(term > last_term || (term == last_term && index >= last))
+        if mutant!("log-comparison-reversed") {
+            return Ok(index > last || (index == last && term >= last_term));
+        }
+        let is_long_enough = index >= last || mutant!("log-comparison-by-term-alone");
+        Ok(term > last_term || (term == last_term && is_long_enough))
     }
 
     /// Appends new entries of a leader in `term`; returns the index of the last.
@@ -156,8 +160,14 @@ impl<S: Storage> RaftLog<S> {
         // What this log does not reach yet need not be compared.
         let known = (self.last_index().0 - prev.0).min(entries.len() as u64) as usize;
         let mut agreed = 0;
-        while agreed < known && self.matches(entries[agreed].index, entries[agreed].term)? {
+        while agreed < known
+            && (mutant!("conflicting-entries-kept")
+                || self.matches(entries[agreed].index, entries[agreed].term)?)
+        {
             agreed += 1;
+        }
+        if mutant!("old-append-cuts-newer-entries") && agreed == entries.len() {
+            agreed = (self.commit.0.max(prev.0) - prev.0).min(agreed as u64) as usize;
         }
         if let Some(entry) = entries.get(agreed) {
             if entry.index <= self.commit {
@@ -169,9 +179,21 @@ impl<S: Storage> RaftLog<S> {
             if agreed > 0 {
                 entries.drain(..agreed);
             }
+            if mutant!("conflict-tail-not-cut") {
+                let end = self.last_index().next();
+                entries.extend(self.slice(last_new.next(), end, u64::MAX)?);
+            }
             self.append(entries);
         }
-        self.commit_to(commit.min(last_new))?;
+        let matched = if mutant!("commit-past-the-match") {
+            self.last_index()
+        } else {
+            last_new
+        };
+        self.commit_to(commit.min(matched))?;
+        if mutant!("whole-log-acknowledged") {
+            return Ok(Some(self.last_index()));
+        }
         Ok(Some(last_new))
     }
 
@@ -257,7 +279,7 @@ impl<S: Storage> RaftLog<S> {
     }
 
     fn appliable(&self, allow_unstable: bool) -> Index {
-        if allow_unstable {
+        if allow_unstable || mutant!("applied-before-durable") {
             self.commit
         } else {
             self.commit.min(self.unstable.offset.prev())

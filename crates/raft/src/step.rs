@@ -23,7 +23,10 @@ impl<S: Storage> Raft<S> {
             if !self.higher_term(&message) {
                 return Ok(());
             }
-        } else if message.term < self.term && message.term != Term(0) {
+        } else if message.term < self.term
+            && message.term != Term(0)
+            && !(mutant!("stale-leader-obeyed") && matches!(message.body, MessageBody::Append { .. }))
+        {
             self.lower_term(&message);
             return Ok(());
         }
@@ -106,7 +109,8 @@ impl<S: Storage> Raft<S> {
     ) -> Result<(), StepError> {
         let can_vote = self.vote == Some(from)
             || (self.vote.is_none() && self.leader.is_none())
-            || (pre && term > self.term);
+            || (pre && term > self.term)
+            || mutant!("two-votes-in-a-term");
         let grant = can_vote && self.log.is_up_to_date(last_index, last_term)?;
         let answer = |reject| {
             if pre {

@@ -160,6 +160,11 @@ impl Tracker {
 
     /// The highest index that a quorum has stored.
     pub(crate) fn committed(&self) -> Index {
+        if mutant!("learners-count-for-commit") && !self.config.voters.is_joint() {
+            let voters = self.config.voters.incoming.ids().iter();
+            let all = MajorityConfig::new(voters.chain(&self.config.learners).copied());
+            return all.committed_index(|id| self.progress.get(id).map(|progress| progress.matched));
+        }
         self.config
             .voters
             .committed_index(|id| self.progress.get(id).map(|progress| progress.matched))

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use quorate_proto::PeerMessage;
-use quorate_raft::Entry;
+use quorate_raft::{Entry, mutant};
 use quorate_storage::disk::{Disk, SimDisk, is_down};
 use quorate_storage::engine::{BatchSeq, Durability, Engine, EngineError, ModelDisk, ModelEngine, View};
 use quorate_storage::log::{LogError, LogOp, LogOptions, OpenError, RaftLog};
@@ -140,7 +140,9 @@ impl Process {
         }
         // What a killed process left in memory must not be vouched for (P1).
         let mut durability = engine.durability();
-        durability.make_durable()?;
+        if !mutant!("engine-not-durable-at-open") {
+            durability.make_durable()?;
+        }
         let store = Store::open(
             startup.identity,
             startup.process,

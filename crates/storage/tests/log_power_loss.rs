@@ -34,7 +34,7 @@ fn power_loss_leaves_a_prefix_of_the_batches_that_holds_every_synced_one() {
     };
     let mut totals = Totals::default();
     for seed in seeds.clone() {
-        let run = std::panic::catch_unwind(|| Run::new(seed).run());
+        let run = std::panic::catch_unwind(|| run(seed));
         match run {
             Ok(counted) => totals.add(&counted),
             Err(panic) => {
@@ -55,8 +55,14 @@ fn power_loss_leaves_a_prefix_of_the_batches_that_holds_every_synced_one() {
     }
 }
 
+/// One seed. Panics at the first thing that does not hold.
+pub(crate) fn run(seed: u64) -> Totals {
+    Run::new(seed).run()
+}
+
+/// What happened.
 #[derive(Default, Debug)]
-struct Totals {
+pub(crate) struct Totals {
     batches: u64,
     power_losses: u64,
     kills: u64,

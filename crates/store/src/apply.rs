@@ -1,7 +1,7 @@
 //! Applying committed entries: one engine batch per turn, then the answers.
 
 use quorate_proto::{Answer, Command, Op, Outcome};
-use quorate_raft::{Entry, Index, Payload};
+use quorate_raft::{Entry, Index, Payload, mutant};
 use quorate_storage::engine::Engine;
 
 use crate::io::Times;
@@ -18,6 +18,12 @@ impl<E: Engine> Store<E> {
     pub fn apply(&mut self, times: Times) -> Result<(), StoreError> {
         let work = std::mem::take(&mut self.to_apply);
         if !work.is_empty() {
+            if mutant!("own-clock-decides-expiry") {
+                for (at, _) in &work {
+                    let stamp_ms = &mut self.replicas[*at].applied.stamp_ms;
+                    *stamp_ms = times.wall_ms.max(*stamp_ms);
+                }
+            }
             self.apply_entries(&work)?;
             for (at, entries) in &work {
                 let shard = self.replicas[*at].descriptor.shard;
@@ -87,7 +93,11 @@ fn apply_entry<E: Engine>(
                 reason: error.to_string(),
             })?;
             // T1: a leader that did not know the newest stamp cannot turn the shard's time back.
-            replica.applied.stamp_ms = replica.applied.stamp_ms.max(command.stamp_ms);
+            replica.applied.stamp_ms = if mutant!("stamp-goes-back") {
+                command.stamp_ms
+            } else {
+                replica.applied.stamp_ms.max(command.stamp_ms)
+            };
             if matches!(command.op, Op::Flush) {
                 dropped.push(std::mem::replace(
                     &mut replica.descriptor.space,
@@ -145,7 +155,7 @@ fn settle(
             "shard {}: a write at {at} was passed over",
             replica.descriptor.shard
         );
-        let outcome = if proposed_in == term {
+        let outcome = if proposed_in == term || mutant!("another-terms-entry-taken-for-ones-own") {
             Outcome::Done(answer.clone())
         } else {
             Outcome::Superseded

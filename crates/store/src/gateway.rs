@@ -3,6 +3,7 @@
 //! A forward is sent again only if it certainly was not proposed (O1, O2): the receiver said so, or it was
 //! never sent. A write whose connection broke, or whose deadline passed after it was sent, is unknown.
 
+use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
 use quorate_proto::{ForwardBody, Outcome, PeerMessage, Request, Response, UnknownReason};
@@ -48,7 +49,11 @@ impl Gateway {
     /// of its may be used again.
     pub(crate) fn new(process: u64) -> Self {
         Self {
-            last_forward: spread(process),
+            last_forward: if mutant!("forward-numbers-used-again") {
+                0
+            } else {
+                spread(process)
+            },
             ..Self::default()
         }
     }
@@ -96,7 +101,11 @@ impl<E: Engine> Store<E> {
     ) -> Result<(), StoreError> {
         let replica = &self.replicas[at];
         let shard = replica.descriptor.shard;
-        if replica.serves() && replica.raft.transferring_to().is_none() {
+        let outlives = matches!(request.body, ForwardBody::Read(_))
+            && replica
+                .lease
+                .outlives_leadership(self.options.lease_us(), times.mono_us);
+        if (replica.serves() && replica.raft.transferring_to().is_none()) || outlives {
             let (id, after_writes) = (request.id, request.after_writes);
             return self.lead(
                 times,
@@ -262,13 +271,13 @@ impl<E: Engine> Store<E> {
             };
             match forward.request.body {
                 // O2: it may have been proposed.
-                ForwardBody::Write(_) => {
+                ForwardBody::Write(_) if !mutant!("forward-retried-after-a-break") => {
                     self.reply(
                         forward.request.id,
                         ClientOutcome::Unknown(UnknownReason::ConnectionLost),
                     );
                 }
-                ForwardBody::Read(_) => self.gateway.parked.push(Parked {
+                ForwardBody::Write(_) | ForwardBody::Read(_) => self.gateway.parked.push(Parked {
                     shard: forward.shard,
                     deadline_us: forward.deadline_us,
                     request: forward.request,

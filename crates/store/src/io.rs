@@ -1,5 +1,6 @@
 //! What the store takes in and gives out. The driver performs the effects and reports their completion.
 
+use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
 use quorate_proto::PeerMessage;
@@ -146,6 +147,9 @@ impl StoreOptions {
     /// How long a lease lasts from the send time of a round that a quorum acknowledged (L1).
     #[must_use]
     pub fn lease_us(&self) -> u64 {
+        if mutant!("drift-ignored") {
+            return self.election_timeout_us();
+        }
         let timeout = self.tick_us * u64::from(self.election_ticks.saturating_sub(1));
         (timeout as f64 / (1.0 + self.clock_drift_max)) as u64
     }

@@ -1,7 +1,7 @@
 //! What a leader does with a request: proposing writes, confirming reads.
 
 use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session};
-use quorate_raft::{ProposeError, ReadContext, ReadState, StepError};
+use quorate_raft::{ProposeError, ReadContext, ReadState, StepError, mutant};
 use quorate_storage::engine::Engine;
 
 use crate::io::Times;
@@ -154,11 +154,10 @@ impl<E: Engine> Store<E> {
         mut read: PendingRead,
     ) -> Result<(), StoreError> {
         let replica = &mut self.replicas[at];
-        let term = replica.raft.term();
+        let lease_us = self.options.lease_us();
         let leased = self.options.leases
-            // L3: not before an entry of the term is applied.
-            && replica.applied.term == term
-            && replica.lease.holds(term, self.options.lease_us(), times.mono_us);
+            && (replica.holds_lease(lease_us, times.mono_us)
+                || replica.lease.outlives_leadership(lease_us, times.mono_us));
         if after_writes && (!replica.pending_writes.is_empty() || !replica.new_payloads.is_empty()) {
             read.after = replica.last_taken();
         }
@@ -187,6 +186,12 @@ impl<E: Engine> Store<E> {
         if replica.reads_new.is_empty() {
             return Ok(());
         }
+        if mutant!("read-joins-a-round-in-flight")
+            && let Some((_, waiting)) = replica.reads_round.iter_mut().next_back()
+        {
+            waiting.append(&mut replica.reads_new);
+            return Ok(());
+        }
         self.next_read += 1;
         let context = ReadContext((u128::from(self.process) << 64) | u128::from(self.next_read));
         let shard = replica.descriptor.shard;
@@ -201,11 +206,12 @@ impl<E: Engine> Store<E> {
         for state in states {
             // R3: contexts of an earlier process or term are unknown here.
             for read in replica.reads_round.remove(&state.context).unwrap_or_default() {
-                replica
-                    .reads_applied
-                    .entry(state.index.max(read.after))
-                    .or_default()
-                    .push(read);
+                let index = if mutant!("read-before-applying") {
+                    replica.applied.index
+                } else {
+                    state.index.max(read.after)
+                };
+                replica.reads_applied.entry(index).or_default().push(read);
             }
         }
     }
@@ -268,7 +274,15 @@ impl<E: Engine> Store<E> {
 
     /// Leadership is gone: reads that nobody confirmed go elsewhere. Writes stay: their entries may still be
     /// applied, and then they are answered (O1).
-    pub(crate) fn leadership_lost(&mut self, _times: Times, at: usize) -> Result<(), StoreError> {
+    pub(crate) fn leadership_lost(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
+        if mutant!("not-applied-said-on-losing-leadership") {
+            for (_, write) in std::mem::take(&mut self.replicas[at].pending_writes) {
+                write
+                    .waiter
+                    .into_iter()
+                    .for_each(|waiter| self.answer(waiter, Outcome::Superseded));
+            }
+        }
         let replica = &mut self.replicas[at];
         let mut reads = std::mem::take(&mut replica.reads_new);
         for (_, mut round) in std::mem::take(&mut replica.reads_round) {
@@ -280,7 +294,11 @@ impl<E: Engine> Store<E> {
         }
         replica.sweep_pending = false;
         for read in reads {
-            self.retry_read(at, read);
+            if mutant!("unconfirmed-read-answered-on-stepping-down") {
+                self.serve_read(times, at, read)?;
+            } else {
+                self.retry_read(at, read);
+            }
         }
         Ok(())
     }

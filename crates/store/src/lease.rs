@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{ReplicaId, Term};
+use quorate_raft::{ReplicaId, Term, mutant};
 
 /// A replica's lease bookkeeping, as leader and as follower.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Lease {
     /// What a follower's response in `term` echoes.
     pub(crate) fn echo(&self, term: Term) -> u64 {
         self.heard
-            .filter(|heard| heard.term == term)
+            .filter(|heard| heard.term == term || mutant!("echo-of-another-leaders-clock"))
             .map_or(0, |heard| heard.sent_us)
     }
 
@@ -60,6 +60,9 @@ impl Lease {
     /// Whether a vote must be refused now (L2).
     pub(crate) fn refuses_votes(&self, started_us: u64, timeout_us: u64, now_us: u64) -> bool {
         let heard = self.heard.map_or(0, |heard| heard.at_us);
+        if mutant!("votes-inside-a-lease-after-a-restart") {
+            return now_us < heard.saturating_add(timeout_us);
+        }
         now_us < heard.max(started_us).saturating_add(timeout_us)
     }
 
@@ -90,13 +93,26 @@ impl Lease {
         times.sort_unstable_by(|a, b| b.cmp(a));
         let echoes = &self.echoes;
         self.quorum_sent_us = times.into_iter().find(|time| {
-            is_quorum(&|replica| replica == own || echoes.get(&replica).is_some_and(|echo| echo >= time))
+            mutant!("lease-by-the-newest-echo")
+                || is_quorum(&|replica| {
+                    replica == own || echoes.get(&replica).is_some_and(|echo| echo >= time)
+                })
         });
     }
 
     /// No lease for the rest of `term` (L3).
     pub(crate) fn switch_off(&mut self, term: Term) {
-        self.off_in = Some(term);
+        if !mutant!("lease-after-timeout-now") {
+            self.off_in = Some(term);
+        }
+    }
+
+    /// Whether it may be used after its leader stepped down: never, unless a mutant says so.
+    pub(crate) fn outlives_leadership(&self, lease_us: u64, now_us: u64) -> bool {
+        mutant!("lease-kept-after-stepping-down")
+            && self
+                .quorum_sent_us
+                .is_some_and(|sent| now_us < sent.saturating_add(lease_us))
     }
 
     /// Whether the leader of `term` may answer reads alone now (L1, L3).

@@ -2,7 +2,7 @@
 //!
 //! What is kept serves followers that lag; one that is further behind gets a snapshot.
 
-use quorate_raft::Index;
+use quorate_raft::{Index, mutant};
 use quorate_storage::engine::{BatchSeq, Engine};
 use quorate_storage::log::LogOp;
 
@@ -31,6 +31,11 @@ impl<E: Engine> Store<E> {
             if let Some((batch, applied)) = replica.durable_mark
                 && batch <= up_to
             {
+                let applied = if mutant!("log-gc-above-durable") {
+                    replica.applied.index
+                } else {
+                    applied
+                };
                 replica.durable_applied = replica.durable_applied.max(applied);
                 replica.durable_mark = None;
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_proto::Query;
 use quorate_raft::{
-    AppendDone, AppendWork, HardState, Index, Message, RawNode, ReadContext, ReplicaId, Role, Term,
+    AppendDone, AppendWork, HardState, Index, Message, RawNode, ReadContext, ReplicaId, Role, Term, mutant,
 };
 use quorate_storage::StoreId;
 use quorate_storage::engine::BatchSeq;
@@ -162,6 +162,13 @@ impl Replica {
     /// Whether messages of the core reach it (P3).
     pub(crate) fn takes_part(&self) -> bool {
         self.rebuild.as_ref().is_none_or(Rebuild::is_following)
+    }
+
+    /// Whether it may answer reads alone now (L1). L3: not before an entry of its term is applied.
+    pub(crate) fn holds_lease(&self, lease_us: u64, now_us: u64) -> bool {
+        let term = self.raft.term();
+        (self.applied.term == term || mutant!("lease-before-the-terms-entry"))
+            && self.lease.holds(term, lease_us, now_us)
     }
 
     /// Whether reads wait here, which only a leader can answer.

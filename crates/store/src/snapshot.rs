@@ -11,7 +11,7 @@ use quorate_proto::{
     Outcome, PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, UnknownReason, decode_pairs,
     encode_pair,
 };
-use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, Term};
+use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, Term, mutant};
 use quorate_storage::engine::{Engine, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
@@ -68,8 +68,13 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         self.last_snapshot = self.last_snapshot.wrapping_add(1);
+        let mut meta = replica.raft.storage().applied().clone();
+        if mutant!("snapshot-behind-its-data") {
+            meta.index = meta.index.prev();
+            meta.term = replica.raft.term_at(meta.index).unwrap_or(meta.term);
+        }
         let header = SnapshotHeader {
-            meta: replica.raft.storage().applied().clone(),
+            meta,
             term,
             epoch: replica.descriptor.epoch,
             start_slot: replica.descriptor.start_slot,
@@ -289,7 +294,8 @@ impl<E: Engine> Store<E> {
             self.acknowledge(from, &chunk, None, false);
             return Ok(());
         };
-        if chunk.seq != receiving.next_seq || receiving.complete {
+        let is_next = chunk.seq == receiving.next_seq || mutant!("missing-chunk-unnoticed");
+        if !is_next || receiving.complete {
             let next = receiving.next_seq;
             self.acknowledge(from, &chunk, Some(next), false);
             return Ok(());
@@ -382,7 +388,9 @@ impl<E: Engine> Store<E> {
         );
         replica.applied.index = snapshot.meta.index;
         replica.applied.term = snapshot.meta.term;
-        replica.applied.stamp_ms = replica.applied.stamp_ms.max(staged.header.stamp_ms);
+        if !mutant!("snapshot-without-the-shards-time") {
+            replica.applied.stamp_ms = replica.applied.stamp_ms.max(staged.header.stamp_ms);
+        }
         let records = [replica.descriptor.record(), replica.applied.record(shard)];
         let changes = records
             .into_iter()
@@ -401,7 +409,12 @@ impl<E: Engine> Store<E> {
         self.replicas[at].installing = Some(Installing { batch, work });
         self.garbage.push_back((old, batch));
         for waiter in skipped {
-            self.answer(waiter, Outcome::Unknown(UnknownReason::Snapshot));
+            let outcome = if mutant!("write-under-a-snapshot-said-not-applied") {
+                Outcome::Superseded
+            } else {
+                Outcome::Unknown(UnknownReason::Snapshot)
+            };
+            self.answer(waiter, outcome);
         }
         self.want_durable();
         Ok(())
@@ -430,7 +443,11 @@ impl<E: Engine> Store<E> {
         batch: &mut LogBatch,
         token: LogToken,
     ) -> Result<(), StoreError> {
-        let durable = self.durable_batch;
+        let durable = if mutant!("snapshot-acknowledged-before-durable") {
+            self.engine.last_batch()
+        } else {
+            self.durable_batch
+        };
         let Some(installing) = self.replicas[at].installing.take_if(|i| i.batch <= durable) else {
             return Ok(());
         };

@@ -91,8 +91,7 @@ impl<E: Engine> Store<E> {
                     log_bytes: log.bytes(),
                     lease: self.options.leases
                         && replica.is_leader()
-                        && replica.applied.term == term
-                        && replica.lease.holds(term, self.options.lease_us(), times.mono_us),
+                        && replica.holds_lease(self.options.lease_us(), times.mono_us),
                     rebuild: replica.rebuild_status(),
                     installing: replica.installing.is_some(),
                 }

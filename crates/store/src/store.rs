@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use quorate_proto::{Outcome, PeerMessage, RaftEnvelope, Response, UnknownReason};
 use quorate_raft::{
     Config, Entry, HardState, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StartError, StepError,
-    StorageError, Term,
+    StorageError, Term, mutant,
 };
 use quorate_storage::engine::{BatchSeq, Engine, EngineError, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp, Recovered, RecoveredShard};
@@ -148,7 +148,7 @@ impl<E: Engine> Store<E> {
         let next_space = descriptors
             .iter()
             .map(|d| d.space)
-            .chain(garbage.iter().copied())
+            .chain(garbage.iter().copied().filter(|_| !mutant!("space-used-again")))
             .max()
             .map_or(1, |s| s.0 + 1);
         let last_batch = engine.last_batch();
@@ -233,7 +233,7 @@ impl<E: Engine> Store<E> {
                 base: log.base.0,
                 applied: applied.index,
             });
-        } else if at_applied != Some(applied.term) {
+        } else if at_applied != Some(applied.term) && !mutant!("log-reset-not-finished") {
             // The log does not reach, or contradicts, what the engine has applied: an installed snapshot whose
             // reset of the log was not written (P5).
             log.entries.clear();
@@ -245,6 +245,9 @@ impl<E: Engine> Store<E> {
             });
         }
         let mut hard_state = log.hard_state;
+        if mutant!("vote-forgotten-at-open") {
+            hard_state.vote = None;
+        }
         hard_state.commit = hard_state.commit.max(applied.index);
         let last = log.entries.last().map_or(log.base.0, |entry| entry.index);
         // Commit-only updates are not written, but they are also never written ahead of the entries.
@@ -407,7 +410,9 @@ impl<E: Engine> Store<E> {
         // the rest again after a restart.
         let vote = |state: &quorate_raft::HardState| (state.term, state.vote);
         let state = replica.hard_state;
-        if vote(&state) != vote(&replica.logged_hard_state) {
+        let is_logged = vote(&state) == vote(&replica.logged_hard_state)
+            || (mutant!("vote-not-persisted") && state.term == replica.logged_hard_state.term);
+        if !is_logged {
             replica.logged_hard_state = state;
             batch.ops.push(LogOp::HardState {
                 shard,
@@ -417,7 +422,11 @@ impl<E: Engine> Store<E> {
         }
         let written = entries || work.must_sync;
         batch.sync |= written;
-        let waits_for = if written {
+        let is_early = answers_early(&work.responses, replica.descriptor.replica)
+            || (mutant!("leader-counts-itself-before-sync") && replica.is_leader());
+        let waits_for = if is_early {
+            None
+        } else if written {
             Some(token)
         } else {
             replica.appends.back().map(|append| append.token)
@@ -585,11 +594,14 @@ impl<E: Engine> Store<E> {
         }
         if is_answer && replica.raft.term() == term && replica.is_leader() {
             let (raft, own) = (&replica.raft, replica.descriptor.replica);
+            let sent_at_us = if mutant!("lease-counted-from-the-answer") {
+                times.mono_us
+            } else {
+                envelope.sent_at_us
+            };
             replica
                 .lease
-                .echoed(term, sender, own, envelope.sent_at_us, |acked| {
-                    raft.is_quorum(acked)
-                });
+                .echoed(term, sender, own, sent_at_us, |acked| raft.is_quorum(acked));
         }
         self.mark(at);
         Ok(())
@@ -746,8 +758,21 @@ impl<E: Engine> Store<E> {
     }
 
     pub(crate) fn timeout_outcome() -> Outcome {
+        if mutant!("late-write-said-not-applied") {
+            return Outcome::Busy;
+        }
         Outcome::Unknown(UnknownReason::Timeout)
     }
+}
+
+/// Whether something is answered before it is durable (Raft 5.1): never, unless a mutant says so.
+fn answers_early(responses: &[quorate_raft::Message], own: quorate_raft::ReplicaId) -> bool {
+    let is_early = |message: &quorate_raft::Message| match &message.body {
+        MessageBody::VoteResponse { .. } if message.to != own => mutant!("vote-before-sync"),
+        MessageBody::AppendResponse { .. } if message.to != own => mutant!("acknowledged-before-sync"),
+        _ => false,
+    };
+    responses.iter().any(is_early)
 }
 
 impl From<StorageError> for StoreError {

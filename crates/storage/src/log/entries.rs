@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use quorate_raft::Entry;
+use quorate_raft::{Entry, mutant};
 
 /// Contiguous runs by index, not overlapping, none of them empty.
 #[derive(Debug, Default)]
@@ -28,7 +28,9 @@ impl Entries {
         let Some(at) = entries.peek().map(|entry| entry.index.0) else {
             return;
         };
-        self.cut_from(at);
+        if !mutant!("overwritten-entries-come-back") {
+            self.cut_from(at);
+        }
         match self.runs.last_mut() {
             Some(last) if end(last) == at => last.extend(entries),
             _ => self.runs.push(entries.collect()),

@@ -3,6 +3,7 @@
 //! A file gets a segment's name only when its header is durable, so a file with such a name always has a
 //! whole header unless it was damaged. Sequence numbers are never used twice (P3).
 
+use quorate_raft::mutant;
 use std::io;
 
 use super::segment::{self, HEADER_LEN};
@@ -67,7 +68,9 @@ impl<D: Disk> Pool<D> {
         self.disk
             .rename(&old_name, &name)
             .map_err(at(&name, "naming the segment"))?;
-        self.disk.sync_dir().map_err(at(&name, "syncing the directory"))?;
+        if !mutant!("segment-name-not-synced") {
+            self.disk.sync_dir().map_err(at(&name, "syncing the directory"))?;
+        }
         Ok(Prepared { sequence, file, len })
     }
 

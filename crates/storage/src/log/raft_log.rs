@@ -1,5 +1,6 @@
 //! The write path: a batch becomes one frame, written by one call; a sync makes all of it durable.
 
+use quorate_raft::mutant;
 use std::collections::VecDeque;
 use std::io;
 
@@ -161,7 +162,9 @@ impl<D: Disk> RaftLog<D> {
     /// Begins a segment with room for a frame of `len` bytes. The begin record itself goes out with the first
     /// frame; everything in front of it is durable from here on.
     fn rotate(&mut self, len: u64) -> Result<(), LogError> {
-        self.sync_current()?;
+        if !mutant!("segment-begun-before-the-last-was-synced") {
+            self.sync_current()?;
+        }
         let needed = FRAMES_AT + len;
         let prepared = match self.next.take() {
             Some(prepared) if prepared.len >= needed => prepared,
@@ -247,7 +250,9 @@ impl<D: Disk> RaftLog<D> {
     }
 
     pub(super) fn poisoned_by<T>(&mut self, result: Result<T, LogError>) -> Result<T, LogError> {
-        if let Err(error) = &result {
+        if let Err(error) = &result
+            && !mutant!("failed-sync-forgotten")
+        {
             self.failed = Some((error.file.clone(), error.action));
         }
         result

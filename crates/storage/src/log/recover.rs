@@ -6,6 +6,7 @@
 //! A newest segment of which little is used, or nothing is known to be synced, is copied whole and drops out
 //! of the chain, so that a process that keeps crashing does not pile up segments.
 
+use quorate_raft::mutant;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 
@@ -68,6 +69,7 @@ pub(super) fn open<D: Disk>(
             sequence, file, len, ..
         } = found;
         let end = chain.peek().map(|(_, begin)| begin.link.end);
+        let end = end.map(|end| if mutant!("void-frames-replayed") { len } else { end });
         let mut segment = Segment {
             sequence,
             file,
@@ -413,13 +415,17 @@ fn begin_segment<D: Disk>(
         pool.disk
             .write_at(&file, FRAMES_AT, content)
             .map_err(io_at(&name))?;
-        pool.disk.sync(&file).map_err(io_at(&name))?;
+        if !mutant!("begin-record-before-its-frames") {
+            pool.disk.sync(&file).map_err(io_at(&name))?;
+        }
     }
     let begin = segment::encode_begin(&Begin { link, synced: end }, sequence);
     pool.disk
         .write_at(&file, BEGIN_AT, &begin)
         .map_err(io_at(&name))?;
-    pool.disk.sync(&file).map_err(io_at(&name))?;
+    if !mutant!("recovered-tail-not-synced") {
+        pool.disk.sync(&file).map_err(io_at(&name))?;
+    }
     Ok(Segment {
         sequence,
         file,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::{Entry, Index};
+use quorate_raft::{Entry, Index, mutant};
 
 use super::entries::Entries;
 use super::frame::{self, Frame};
@@ -69,7 +69,13 @@ impl Replay {
             }
             Op::Relocated(run) => {
                 let entries = self.entries.entry(run.shard).or_default();
-                read_entries(run, |read| entries.insert(read))?;
+                read_entries(run, |read| {
+                    if mutant!("moved-entries-cut-the-tail") {
+                        entries.append(read);
+                    } else {
+                        entries.insert(read);
+                    }
+                })?;
                 self.index
                     .relocated(run.shard, run.first, run.last(), run.len(), place);
             }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_proto::{Answer, Query};
+use quorate_raft::mutant;
 use quorate_storage::engine::{EngineError, View};
 
 use super::{
@@ -96,7 +97,11 @@ fn one_key<V: View + ?Sized>(
         .as_ref()
         .is_some_and(|stored| stored.is_expired(time.wall_ms))
     {
-        return Ok(Read::ExpiredByWall);
+        return Ok(if mutant!("wall-clock-ends-a-key") {
+            Read::Answer(answer(None))
+        } else {
+            Read::ExpiredByWall
+        });
     }
     Ok(Read::Answer(answer(live)))
 }

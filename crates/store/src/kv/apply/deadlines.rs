@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_proto::{Answer, ExpireCondition, Expiry};
+use quorate_raft::mutant;
 use quorate_storage::engine::{EngineError, View};
 
 use super::{Shard, absolute_ms, bulk_or_nil, one_if};
@@ -67,7 +68,7 @@ impl<V: View + ?Sized> Shard<'_, '_, V> {
             let at = self.at(key);
             // The key may have been written since, with a later deadline or none.
             if let Some(stored) = self.load_even_expired(&at)?
-                && stored.is_expired(self.stamp_ms)
+                && (stored.is_expired(self.stamp_ms) || mutant!("sweep-removes-rewritten-keys"))
             {
                 self.erase(key, at, stored.deadline_ms);
                 removed += 1;

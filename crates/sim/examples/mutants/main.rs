@@ -1,0 +1,276 @@
+//! Runs every mutant until something catches it, and prints who did.
+//!
+//! ```text
+//! cargo run --release -p quorate-sim --features mutants --example mutants
+//! ```
+//!
+//! Exits with 1 if a mutant survives its seeds. `--help` tells the options.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use quorate_raft::mutants::activate;
+use quorate_sim::{Options, Profile};
+
+mod table;
+
+// The suites of the components, as they are; they expect their modules at the root.
+#[path = "../../../raft/tests/safety/cluster.rs"]
+mod cluster;
+#[path = "../../../raft/tests/safety/faults.rs"]
+mod faults;
+#[path = "../../../raft/tests/safety/heal.rs"]
+mod heal;
+#[path = "../../../storage/tests/log_power_loss.rs"]
+#[allow(dead_code, reason = "its tests are not compiled here")]
+mod log_power_loss;
+#[path = "../../../raft/tests/safety/member.rs"]
+mod member;
+#[path = "../../../raft/tests/safety/properties.rs"]
+#[allow(dead_code, reason = "its tests are not compiled here")]
+mod properties;
+#[path = "../../../raft/tests/behaviour/rng.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod rng;
+
+use table::{MUTANTS, Mutant, Suite};
+
+/// Steps with faults in a run of the core.
+const CORE_STEPS: u32 = 12_000;
+
+const HELP: &str = "\
+Runs every mutant until something catches it.
+
+OPTIONS
+  --only NAMES    these mutants, comma-separated
+  --seeds N       give up after so many seeds (default 400)
+  --start S       the first seed (default 1)
+  --threads T     default: one per processor
+  --profile P     look in this profile of the simulator, or in the suite core or log, instead of the listed one
+  --short         short seeds of the simulator: a few virtual seconds instead of a minute
+  --markdown      the table as it stands in docs/mutants.md
+";
+
+struct Args {
+    mutants: Vec<Mutant>,
+    seeds: u64,
+    start: u64,
+    threads: usize,
+    suite: Option<Suite>,
+    options: Options,
+    markdown: bool,
+}
+
+fn parse() -> Result<Option<Args>, String> {
+    let mut args = Args {
+        mutants: MUTANTS.to_vec(),
+        seeds: 400,
+        start: 1,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        suite: None,
+        options: Options::default(),
+        markdown: false,
+    };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("{text}: not a number"));
+        match word.as_str() {
+            "--only" => {
+                let names = value()?;
+                let known = |name: &str| MUTANTS.iter().find(|mutant| mutant.name == name).copied();
+                let found = names
+                    .split(',')
+                    .map(|name| known(name).ok_or_else(|| format!("{name}: no such mutant")));
+                args.mutants = found.collect::<Result<_, _>>()?;
+            }
+            "--seeds" => args.seeds = number(value()?)?,
+            "--start" => args.start = number(value()?)?,
+            "--threads" => args.threads = number(value()?)?.max(1) as usize,
+            "--profile" => {
+                args.suite = Some(match value()?.as_str() {
+                    "core" => Suite::Core,
+                    "log" => Suite::Log,
+                    profile => Suite::Cluster(profile.parse::<Profile>()?.name()),
+                });
+            }
+            "--short" => args.options = Options::short(),
+            "--markdown" => args.markdown = true,
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("{other}: no such option")),
+        }
+    }
+    Ok(Some(args))
+}
+
+/// How the search for a mutant ended.
+struct Found {
+    mutant: Mutant,
+    suite: Suite,
+    /// Seeds that it took, and the property that saw it; none if it survived all seeds.
+    caught: Option<(u64, String)>,
+    /// How often its hook was passed.
+    passed: u64,
+    seconds: f64,
+}
+
+/// Runs one seed of a suite; returns what it found wrong.
+fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
+    let component = |run: &dyn Fn()| {
+        catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panic.downcast_ref::<&str>().copied());
+            text.unwrap_or("a panic without a message").to_string()
+        })
+    };
+    match suite {
+        Suite::Core => component(&|| {
+            let mut cluster = cluster::Cluster::new(seed);
+            (0..CORE_STEPS).for_each(|_| cluster.fault_step());
+            cluster.heal();
+        }),
+        Suite::Log => component(&|| {
+            log_power_loss::run(seed);
+        }),
+        Suite::Cluster(profile) => {
+            let profile: Profile = profile.parse()?;
+            quorate_sim::run(seed, profile, options)
+                .map(|_| ())
+                .map_err(|failure| match failure.violation.property {
+                    "no assertion fails" => failure.violation.detail,
+                    property => property.to_string(),
+                })
+        }
+    }
+}
+
+fn search(mutant: Mutant, args: &Args) -> Found {
+    let began = Instant::now();
+    let suite = args.suite.unwrap_or(mutant.suite);
+    let mut passed = 0;
+    let mut caught = None;
+    for n in 0..args.seeds {
+        activate(mutant.name);
+        let result = run(suite, args.start + n, &args.options);
+        passed += activate("");
+        // A seed that fails without the mutant as well says nothing about it.
+        if let Err(seen) = result
+            && run(suite, args.start + n, &args.options).is_ok()
+        {
+            caught = Some((n + 1, seen));
+            break;
+        }
+    }
+    Found {
+        mutant,
+        suite,
+        caught,
+        passed,
+        seconds: began.elapsed().as_secs_f64(),
+    }
+}
+
+fn shown(suite: Suite) -> String {
+    match suite {
+        Suite::Cluster(profile) => format!("cluster, {profile}"),
+        Suite::Core => "core".into(),
+        Suite::Log => "log".into(),
+    }
+}
+
+/// The first line, cut where it would not fit a table.
+fn short(text: &str, len: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(len) {
+        Some((at, _)) => format!("{}...", &line[..at]),
+        None => line.to_string(),
+    }
+}
+
+fn print(found: &Found, markdown: bool) {
+    let Found {
+        mutant,
+        suite,
+        caught,
+        passed,
+        seconds,
+    } = found;
+    let suite = shown(*suite);
+    let (seeds, seen) = match caught {
+        Some((seeds, seen)) => (seeds.to_string(), short(seen, 90)),
+        None if *passed == 0 => ("-".into(), "SURVIVED: its hook was never passed".into()),
+        None => (
+            "-".into(),
+            format!("SURVIVED: its hook was passed {passed} times"),
+        ),
+    };
+    if markdown {
+        println!(
+            "| {} | `{}` | {} | {suite} | {seeds} | {seen} |",
+            mutant.area, mutant.name, mutant.breaks
+        );
+    } else {
+        println!("{:42} {suite:20} {seeds:>5} {seconds:>7.1}s  {seen}", mutant.name);
+    }
+}
+
+fn main() -> ExitCode {
+    let args = match parse() {
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("mutants: {error}\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    // A mutant that is caught by an assertion is no news.
+    std::panic::set_hook(Box::new(|_| {}));
+    let next = AtomicUsize::new(0);
+    let all: Mutex<Vec<Option<Found>>> = Mutex::new(args.mutants.iter().map(|_| None).collect());
+    let lock = || all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..args.threads.min(args.mutants.len()) {
+            scope.spawn(|| {
+                while let Some((at, mutant)) = Some(next.fetch_add(1, Ordering::Relaxed))
+                    .and_then(|at| Some((at, *args.mutants.get(at)?)))
+                {
+                    let found = search(mutant, &args);
+                    let mut all = lock();
+                    if !args.markdown {
+                        print(&found, false);
+                    }
+                    all[at] = Some(found);
+                }
+            });
+        }
+    });
+    let found: Vec<Found> = all
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .into_iter()
+        .flatten()
+        .collect();
+    if args.markdown {
+        println!(
+            "| area | mutant | what it breaks | suite | seeds | seen by |\n| --- | --- | --- | --- | --- | --- |"
+        );
+        found.iter().for_each(|found| print(found, true));
+    }
+    let survived = found.iter().filter(|found| found.caught.is_none()).count();
+    println!(
+        "\n{} mutants, {} caught, {survived} survived",
+        found.len(),
+        found.len() - survived
+    );
+    if survived == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,456 @@
+//! Every mutant: its name, what it breaks, and which suite is expected to catch it.
+
+/// Where a mutant is looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Suite {
+    /// Whole clusters, in a profile of the simulator.
+    Cluster(&'static str),
+    /// Groups of bare Raft cores that also change members: `crates/raft/tests/safety`.
+    Core,
+    /// The Raft log on a disk that loses power: `crates/storage/tests/log_power_loss.rs`.
+    Log,
+}
+
+/// A deliberate bug.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mutant {
+    /// As its hook names it.
+    pub(crate) name: &'static str,
+    /// The part of the system.
+    pub(crate) area: &'static str,
+    /// The rule or property that it breaks, and how.
+    pub(crate) breaks: &'static str,
+    /// Who is expected to catch it.
+    pub(crate) suite: Suite,
+}
+
+const fn mutant(area: &'static str, name: &'static str, suite: Suite, breaks: &'static str) -> Mutant {
+    Mutant {
+        name,
+        area,
+        breaks,
+        suite,
+    }
+}
+
+const ALL: Suite = Suite::Cluster("everything");
+const CORE: Suite = Suite::Core;
+const LOG: Suite = Suite::Log;
+
+/// All of them.
+pub(crate) const MUTANTS: &[Mutant] = &[
+    mutant(
+        "elections",
+        "two-votes-in-a-term",
+        ALL,
+        "Raft 5.2: votes for every candidate that asks",
+    ),
+    mutant(
+        "elections",
+        "vote-not-persisted",
+        ALL,
+        "Raft 5.2: a vote given in a term that was stored before is not stored",
+    ),
+    mutant(
+        "elections",
+        "vote-forgotten-at-open",
+        ALL,
+        "Raft 5.2: a process starts without the vote that it stored",
+    ),
+    mutant(
+        "elections",
+        "vote-before-sync",
+        ALL,
+        "Raft 5.2: a vote is sent before it is durable",
+    ),
+    mutant(
+        "elections",
+        "log-comparison-reversed",
+        ALL,
+        "Raft 5.4.1: the longer log wins, whatever its last term",
+    ),
+    mutant(
+        "elections",
+        "log-comparison-by-term-alone",
+        ALL,
+        "Raft 5.4.1: of two logs with equal last terms the shorter one may win",
+    ),
+    mutant(
+        "elections",
+        "half-is-a-majority",
+        ALL,
+        "Raft 5.2: half of an even number of voters decides",
+    ),
+    mutant(
+        "elections",
+        "pre-vote-counted-as-vote",
+        ALL,
+        "thesis 9.6: a late pre-vote counts as a vote",
+    ),
+    mutant(
+        "replication",
+        "stale-leader-obeyed",
+        ALL,
+        "Raft 5.1: an append of an earlier term is taken",
+    ),
+    mutant(
+        "replication",
+        "old-term-committed-by-counting",
+        ALL,
+        "Raft 5.4.2: an entry of an earlier term is committed by counting",
+    ),
+    mutant(
+        "replication",
+        "conflicting-entries-kept",
+        ALL,
+        "Raft 5.3: an entry that is there is not compared",
+    ),
+    mutant(
+        "replication",
+        "conflict-tail-not-cut",
+        ALL,
+        "Raft 5.3: what stands behind a replaced entry stays",
+    ),
+    mutant(
+        "replication",
+        "old-append-cuts-newer-entries",
+        ALL,
+        "Raft 5.3: an append that tells nothing new cuts what stands behind it",
+    ),
+    mutant(
+        "replication",
+        "commit-past-the-match",
+        ALL,
+        "Raft 5.3: a follower commits entries that its leader has not compared",
+    ),
+    mutant(
+        "replication",
+        "heartbeat-commits-past-the-match",
+        ALL,
+        "Raft 5.3: heartbeats carry a commit index beyond the follower's match",
+    ),
+    mutant(
+        "replication",
+        "whole-log-acknowledged",
+        ALL,
+        "Raft 5.3: a follower acknowledges entries that its leader has not compared",
+    ),
+    mutant(
+        "replication",
+        "applied-before-durable",
+        ALL,
+        "design 4: committed entries are applied before they are durable here",
+    ),
+    mutant(
+        "persistence",
+        "acknowledged-before-sync",
+        ALL,
+        "Raft 5.1: an append is acknowledged before it is durable",
+    ),
+    mutant(
+        "persistence",
+        "leader-counts-itself-before-sync",
+        ALL,
+        "thesis 10.2.1: the leader's own log counts before it is durable",
+    ),
+    mutant(
+        "persistence",
+        "engine-not-durable-at-open",
+        ALL,
+        "P1: what the engine shows after a kill is vouched for",
+    ),
+    mutant(
+        "persistence",
+        "torn-tail-accepted",
+        ALL,
+        "P: a record's checksum is not looked at",
+    ),
+    mutant(
+        "persistence",
+        "record-seed-ignored",
+        ALL,
+        "P3: old records of a recycled segment are valid",
+    ),
+    mutant(
+        "persistence",
+        "recovered-tail-not-synced",
+        ALL,
+        "P1: the recovered tail is used before it is durable",
+    ),
+    mutant(
+        "persistence",
+        "begin-record-before-its-frames",
+        LOG,
+        "P1: the record that vouches for the recovered tail may be durable before it",
+    ),
+    mutant(
+        "persistence",
+        "void-frames-replayed",
+        LOG,
+        "P3: frames behind the end of a closed segment are replayed",
+    ),
+    mutant(
+        "persistence",
+        "segment-name-not-synced",
+        ALL,
+        "P1: the name of a new segment may get lost",
+    ),
+    mutant(
+        "persistence",
+        "segment-begun-before-the-last-was-synced",
+        ALL,
+        "P: a sync leaves out the segment before",
+    ),
+    mutant(
+        "persistence",
+        "segment-freed-too-early",
+        LOG,
+        "P: a segment goes before the records that replace its own are durable",
+    ),
+    mutant(
+        "persistence",
+        "failed-sync-forgotten",
+        LOG,
+        "P2: after a failed sync the next one succeeds",
+    ),
+    mutant(
+        "persistence",
+        "moved-entries-cut-the-tail",
+        LOG,
+        "P: entries that were moved to a newer segment cut those behind them",
+    ),
+    mutant(
+        "persistence",
+        "overwritten-entries-come-back",
+        ALL,
+        "P: recovery keeps the entries behind an overwritten one",
+    ),
+    mutant(
+        "reads",
+        "read-index-without-a-round",
+        ALL,
+        "Raft 8: a leader answers without asking whether it still leads",
+    ),
+    mutant(
+        "reads",
+        "read-before-the-terms-entry",
+        ALL,
+        "R2: a new leader answers before an entry of its term is committed",
+    ),
+    mutant(
+        "reads",
+        "read-joins-a-round-in-flight",
+        ALL,
+        "R1: a read joins a round that was sent before it came",
+    ),
+    mutant(
+        "reads",
+        "read-before-applying",
+        ALL,
+        "R2: a read does not wait for its index to be applied",
+    ),
+    mutant(
+        "reads",
+        "unconfirmed-read-answered-on-stepping-down",
+        ALL,
+        "R: reads that no round confirmed are answered",
+    ),
+    mutant(
+        "leases",
+        "drift-ignored",
+        ALL,
+        "L1: the lease lasts the whole election timeout, whatever the clocks do",
+    ),
+    mutant(
+        "leases",
+        "lease-counted-from-the-answer",
+        ALL,
+        "L1: the lease counts from the answer, not from the question",
+    ),
+    mutant(
+        "leases",
+        "lease-by-the-newest-echo",
+        ALL,
+        "L1: one follower's echo is enough",
+    ),
+    mutant(
+        "leases",
+        "echo-of-another-leaders-clock",
+        ALL,
+        "L1: a follower echoes the send time of another term's leader",
+    ),
+    mutant(
+        "leases",
+        "votes-inside-a-lease-after-a-restart",
+        ALL,
+        "L2: a process votes as soon as it has started",
+    ),
+    mutant(
+        "leases",
+        "lease-after-timeout-now",
+        ALL,
+        "L3: the lease goes on after TimeoutNow",
+    ),
+    mutant(
+        "leases",
+        "lease-before-the-terms-entry",
+        ALL,
+        "L3: a lease begins before the term's first entry is applied",
+    ),
+    mutant(
+        "leases",
+        "lease-kept-after-stepping-down",
+        ALL,
+        "L3: who stepped down answers until the lease ends",
+    ),
+    mutant(
+        "time",
+        "own-clock-decides-expiry",
+        ALL,
+        "T1: a replica applies by its own clock",
+    ),
+    mutant(
+        "time",
+        "stamp-goes-back",
+        ALL,
+        "T1: the shard's time follows each leader's clock, back as well",
+    ),
+    mutant(
+        "time",
+        "wall-clock-ends-a-key",
+        ALL,
+        "T2: a read answers by its node's clock that a key has expired",
+    ),
+    mutant(
+        "time",
+        "sweep-removes-rewritten-keys",
+        ALL,
+        "T3: the sweep does not look at the key's present deadline",
+    ),
+    mutant(
+        "snapshots",
+        "snapshot-behind-its-data",
+        ALL,
+        "P5: a snapshot's applied index is below what it holds",
+    ),
+    mutant(
+        "snapshots",
+        "missing-chunk-unnoticed",
+        ALL,
+        "P5: a lost chunk is not missed",
+    ),
+    mutant(
+        "snapshots",
+        "snapshot-without-the-shards-time",
+        ALL,
+        "T1: a snapshot leaves the shard's time out",
+    ),
+    mutant(
+        "snapshots",
+        "snapshot-acknowledged-before-durable",
+        ALL,
+        "P5: the log is reset to a snapshot that is not durable",
+    ),
+    mutant(
+        "snapshots",
+        "log-reset-not-finished",
+        ALL,
+        "P5: an engine ahead of the log is not taken for an installed snapshot",
+    ),
+    mutant(
+        "snapshots",
+        "stale-snapshot-restored",
+        CORE,
+        "Raft 7: a snapshot below the commit index is installed",
+    ),
+    mutant(
+        "snapshots",
+        "space-used-again",
+        ALL,
+        "P5: a snapshot is staged among the leftovers of another",
+    ),
+    mutant(
+        "snapshots",
+        "space-dropped-before-durable",
+        ALL,
+        "P5: a space is removed although power loss can bring it back into use",
+    ),
+    mutant(
+        "log GC",
+        "log-gc-above-durable",
+        ALL,
+        "log GC takes entries that the engine has not made durable",
+    ),
+    mutant(
+        "outcomes",
+        "another-terms-entry-taken-for-ones-own",
+        ALL,
+        "O1: a write is acknowledged when another term's entry is applied at its index",
+    ),
+    mutant(
+        "outcomes",
+        "not-applied-said-on-losing-leadership",
+        ALL,
+        "O1: losing leadership is taken for not applied",
+    ),
+    mutant(
+        "outcomes",
+        "late-write-said-not-applied",
+        ALL,
+        "O1: a deadline that passed is taken for not applied",
+    ),
+    mutant(
+        "outcomes",
+        "write-under-a-snapshot-said-not-applied",
+        ALL,
+        "O1: a write that a snapshot passed over is taken for not applied",
+    ),
+    mutant(
+        "outcomes",
+        "forward-retried-after-a-break",
+        ALL,
+        "O2: a forward is sent again although it may have been proposed",
+    ),
+    mutant(
+        "outcomes",
+        "forward-numbers-used-again",
+        ALL,
+        "O: the answer to an earlier process's forward is taken for one to this",
+    ),
+    mutant(
+        "membership",
+        "joint-commit-by-the-incoming-half",
+        CORE,
+        "Raft 6: the incoming half alone commits",
+    ),
+    mutant(
+        "membership",
+        "joint-vote-by-the-incoming-half",
+        CORE,
+        "Raft 6: the incoming half alone elects",
+    ),
+    mutant(
+        "membership",
+        "learners-count-for-commit",
+        CORE,
+        "thesis 4.2.1: learners count as voters for commit",
+    ),
+    mutant(
+        "membership",
+        "second-change-while-one-is-pending",
+        CORE,
+        "thesis 4.1: two membership changes overlap",
+    ),
+    mutant(
+        "membership",
+        "new-leader-forgets-a-pending-change",
+        CORE,
+        "thesis 4.1: a new leader does not know of the change in its log",
+    ),
+    mutant(
+        "membership",
+        "campaign-with-an-unapplied-change",
+        CORE,
+        "a member campaigns in a configuration that is not the newest committed one",
+    ),
+];
