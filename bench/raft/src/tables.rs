@@ -52,11 +52,7 @@ fn per_entry(
     decimals: usize,
     bars: fn([Option<f64>; 2]) -> [Option<f64>; 2],
 ) {
-    let of = match source {
-        Source::Owned => "each command in memory of its own",
-        Source::Shared => "commands cut from a shared buffer",
-    };
-    println!("\n{what}, {of}:\n");
+    println!("\n{what}, {}:\n", origin(source));
     print!("| |");
     for (library, mode) in COLUMNS {
         print!(" {} |", title(library, mode));
@@ -92,18 +88,14 @@ pub(crate) fn throughput(source: Source) {
     const ROUNDS: usize = 9;
     const BAR: f64 = 2.0;
     println!(
-        "\nThroughput, one thread, entries per second, best of {ROUNDS} runs that take turns; median ratio:\n"
+        "\nCommitted entries per second, one thread, best of {ROUNDS} runs that take turns; ratios are medians; {}:\n",
+        origin(source)
     );
     println!(
         "| | raft-rs plain | raft-rs batch_append | quorate store | store / plain | store / batch_append |"
     );
-    println!("|---|--:|--:|--:|--:|--:|");
-    for (name, proposing) in [
-        ("1", Proposing::Each(1)),
-        ("16 one by one", Proposing::Each(16)),
-        ("256 one by one", Proposing::Each(256)),
-        ("16 in one proposal", Proposing::Batch(16)),
-    ] {
+    println!("|---|--:|--:|--:|---|---|");
+    for (name, proposing, _) in ROWS {
         let runs = [COLUMNS[0], COLUMNS[1], COLUMNS[OURS]].map(|(library, mode)| Run {
             library,
             mode,
@@ -123,16 +115,23 @@ pub(crate) fn throughput(source: Source) {
             let best = rounds.iter().map(|round| round[at]).fold(0.0, f64::max);
             print!(" {best:.0} |");
         }
-        for (peer, bar) in [Some(BAR), None].into_iter().enumerate() {
+        let median = |peer: usize| {
             let mut ratios: Vec<f64> = rounds.iter().map(|round| round[2] / round[peer]).collect();
             ratios.sort_by(f64::total_cmp);
-            let ratio = ratios[ROUNDS / 2];
-            match bar {
-                Some(bar) => print!(" {ratio:.2} (bar {bar}: {}) |", verdict(ratio >= bar)),
-                None => print!(" {ratio:.2} |"),
-            }
+            ratios[ROUNDS / 2]
+        };
+        match proposing {
+            Proposing::Each(_) => print!(" {:.1} (bar {BAR}: {}) |", median(0), verdict(median(0) >= BAR)),
+            Proposing::Batch(_) => print!(" {:.1} |", median(0)),
         }
-        println!();
+        println!(" {:.1} |", median(1));
+    }
+}
+
+fn origin(source: Source) -> &'static str {
+    match source {
+        Source::Owned => "each command in memory of its own",
+        Source::Shared => "commands cut from a shared buffer",
     }
 }
 

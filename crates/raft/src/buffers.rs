@@ -47,11 +47,13 @@ impl Buffers {
     }
 
     /// Gives back entries that were stored, sent or applied.
+    #[inline]
     pub fn reuse_entries(&mut self, entries: Vec<Entry>) {
         keep(&mut self.entries, entries);
     }
 
     /// Gives back a list of messages that were sent.
+    #[inline]
     pub fn reuse_messages(&mut self, messages: Vec<Message>) {
         keep(&mut self.messages, messages);
     }
@@ -64,11 +66,13 @@ impl Buffers {
     }
 
     /// An empty vector, with room if there is one.
+    #[inline]
     pub(crate) fn entries(&mut self) -> Vec<Entry> {
         self.entries.pop().unwrap_or_default()
     }
 
     /// Takes what is in `messages` and leaves room for more there.
+    #[inline]
     pub(crate) fn take_messages(&mut self, messages: &mut Vec<Message>) -> Vec<Message> {
         if messages.is_empty() {
             return Vec::new();

@@ -29,6 +29,7 @@ impl Inflights {
     /// Whether nothing more may be sent. One append more than the byte limit allows is taken, so that a limit
     /// below the size of an entry does not stop replication.
     #[must_use]
+    #[inline]
     pub fn is_full(&self) -> bool {
         self.window.len() >= self.messages_max || self.bytes >= self.bytes_max
     }
@@ -45,6 +46,7 @@ impl Inflights {
         self.window.is_empty()
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, last: Index, bytes: u64) {
         assert!(
             !self.is_full(),
@@ -56,6 +58,7 @@ impl Inflights {
     }
 
     /// Appends up to `index` arrived.
+    #[inline]
     pub(crate) fn free_up_to(&mut self, index: Index) {
         while let Some((last, bytes)) = self.window.front().copied()
             && last <= index

@@ -265,6 +265,7 @@ pub enum MessageBody {
 impl MessageBody {
     /// Whether it answers something that the receiver asked.
     #[must_use]
+    #[inline]
     pub fn is_response(&self) -> bool {
         match self {
             MessageBody::AppendResponse { .. }
@@ -286,6 +287,7 @@ impl MessageBody {
 
     /// Whether it means something without a term. Everything else comes from somebody who took part in an
     /// election, in term 1 or later.
+    #[inline]
     pub(crate) fn may_lack_term(&self) -> bool {
         match self {
             MessageBody::Propose { .. }
@@ -308,6 +310,7 @@ impl MessageBody {
 
     /// Whether a member is told it under its own name: that something which it wrote is durable. Everything else
     /// that claims to come from the receiver is a local message, and has no place on the network.
+    #[inline]
     pub(crate) fn may_be_own(&self) -> bool {
         match self {
             MessageBody::AppendResponse { reject: None, .. }

@@ -91,6 +91,7 @@ impl Progress {
     }
 
     /// An append with `entries` entries and `bytes` of payload was sent.
+    #[inline]
     pub(crate) fn sent_entries(&mut self, entries: usize, bytes: u64) {
         match self.state {
             ProgressState::Replicate => {
@@ -106,16 +107,19 @@ impl Progress {
         }
     }
 
+    #[inline]
     pub(crate) fn sent_commit(&mut self, commit: Index) {
         self.sent_commit = commit;
     }
 
     /// Whether sending `commit` would raise the commit index that the member will end up with.
+    #[inline]
     pub(crate) fn can_bump_commit(&self, commit: Index) -> bool {
         commit > self.sent_commit && self.sent_commit < self.next.prev()
     }
 
     /// The member has stored everything up to `index`. Returns whether that is news.
+    #[inline]
     pub(crate) fn maybe_update(&mut self, index: Index) -> bool {
         if index <= self.matched {
             return false;
@@ -146,6 +150,7 @@ impl Progress {
         true
     }
 
+    #[inline]
     pub(crate) fn is_paused(&self) -> bool {
         match self.state {
             ProgressState::Probe | ProgressState::Replicate => self.flow_paused,
@@ -153,6 +158,7 @@ impl Progress {
         }
     }
 
+    #[inline]
     pub(crate) fn owe(&mut self, owed: Owed) {
         self.owed = self.owed.max(owed);
     }

@@ -26,6 +26,7 @@ pub struct ProgressMap(Vec<(ReplicaId, Progress)>);
 
 impl ProgressMap {
     /// Where a member stands in ascending order.
+    #[inline]
     pub(crate) fn position(&self, id: ReplicaId) -> Option<usize> {
         self.0.iter().position(|(member, _)| *member == id)
     }
@@ -62,20 +63,24 @@ impl ProgressMap {
         self.0.iter_mut().map(|(id, progress)| (*id, progress))
     }
 
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
     /// The member at a position in ascending order.
+    #[inline]
     pub(crate) fn id_at(&self, at: usize) -> ReplicaId {
         self.0[at].0
     }
 
     /// The progress of the member at a position.
+    #[inline]
     pub(crate) fn at(&self, at: usize) -> &Progress {
         &self.0[at].1
     }
 
+    #[inline]
     pub(crate) fn at_mut(&mut self, at: usize) -> &mut Progress {
         &mut self.0[at].1
     }

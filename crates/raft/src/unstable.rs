@@ -37,6 +37,7 @@ impl Unstable {
     }
 
     /// Behind the last entry.
+    #[inline]
     pub(crate) fn end(&self) -> Index {
         Index(self.offset.0 + self.entries.len() as u64)
     }
@@ -45,6 +46,7 @@ impl Unstable {
         self.snapshot.as_ref().map(|snapshot| snapshot.meta.index.next())
     }
 
+    #[inline]
     pub(crate) fn term(&self, index: Index) -> Option<Term> {
         if index < self.offset {
             if index == self.stable_last.0 && index > Index(0) {
@@ -62,16 +64,19 @@ impl Unstable {
     }
 
     /// Entries that were not handed out yet.
+    #[inline]
     pub(crate) fn next_entries(&self) -> &[Entry] {
         &self.entries[(self.offset_in_progress.0 - self.offset.0) as usize..]
     }
 
     /// The snapshot, if it was not handed out yet.
+    #[inline]
     pub(crate) fn next_snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_deref().filter(|_| !self.snapshot_in_progress)
     }
 
     /// Everything there is was handed out.
+    #[inline]
     pub(crate) fn accept_in_progress(&mut self) {
         self.offset_in_progress = self.end();
         self.snapshot_in_progress = self.snapshot.is_some();
@@ -79,6 +84,7 @@ impl Unstable {
 
     /// Entries up to `index`, the last of `term`, are durable. An attestation that no longer fits (the entry
     /// was replaced meanwhile) is ignored.
+    #[inline]
     pub(crate) fn stable_to(&mut self, index: Index, term: Term) {
         if index < self.offset || self.term(index) != Some(term) {
             return;
@@ -124,6 +130,7 @@ impl Unstable {
     }
 
     /// Appends; what stands at and behind the first new index is replaced. `entries` is not empty.
+    #[inline]
     pub(crate) fn truncate_and_append(&mut self, entries: Vec<Entry>) {
         let Some(from) = entries.first().map(|entry| entry.index) else {
             return;

@@ -25,16 +25,18 @@ impl<E: Engine> Store<E> {
                 }
             }
             self.apply_entries(&work)?;
-            for (at, entries) in &work {
-                let shard = self.replicas[*at].descriptor.shard;
+            for (at, entries) in work {
+                let replica = &mut self.replicas[at];
                 if let Some(last) = entries.last() {
-                    self.replicas[*at]
+                    let shard = replica.descriptor.shard;
+                    replica
                         .raft
                         .apply_done(last.index)
                         .map_err(StoreError::raft(shard))?;
                 }
-                self.mark(*at);
-                self.serve_applied(times, *at)?;
+                self.buffers.reuse_entries(entries);
+                self.mark(at);
+                self.serve_applied(times, at)?;
             }
         }
         Ok(())

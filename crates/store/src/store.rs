@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use quorate_proto::{Outcome, PeerMessage, RaftEnvelope, Response, UnknownReason};
 use quorate_raft::{
-    Config, Entry, HardState, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StartError, StepError,
-    StorageError, Term, mutant,
+    Buffers, Config, Entry, HardState, Index, MessageBody, RawNode, Ready, Role, SnapshotMeta, StartError,
+    StepError, StorageError, Term, mutant,
 };
 use quorate_storage::engine::{BatchSeq, Engine, EngineError, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp, Recovered, RecoveredShard};
@@ -114,6 +114,8 @@ pub struct Store<E: Engine> {
     dirty: Vec<usize>,
     /// Committed entries handed out by the cores in this turn.
     pub(crate) to_apply: Vec<(usize, Vec<Entry>)>,
+    /// Vectors that the cores fill again.
+    pub(crate) buffers: Buffers,
     last_token: u64,
     /// Log operations that a tick or an opening added; they go with the next write.
     pub(crate) log_ops: Vec<LogOp>,
@@ -168,6 +170,7 @@ impl<E: Engine> Store<E> {
             counters: Counters::default(),
             dirty: Vec::new(),
             to_apply: Vec::new(),
+            buffers: Buffers::new(),
             last_token: 0,
             log_ops: Vec::new(),
             durable_batch: BatchSeq(0),
@@ -336,7 +339,10 @@ impl<E: Engine> Store<E> {
             self.start_round(at)?;
             while self.replicas[at].installing.is_none() && self.replicas[at].raft.has_ready() {
                 let shard = self.replicas[at].descriptor.shard;
-                let ready = self.replicas[at].raft.ready().map_err(StoreError::raft(shard))?;
+                let ready = self.replicas[at]
+                    .raft
+                    .ready_with(&mut self.buffers)
+                    .map_err(StoreError::raft(shard))?;
                 self.take_ready(times, at, ready, &mut batch, token)?;
             }
             self.notice_role(times, at)?;
@@ -356,13 +362,14 @@ impl<E: Engine> Store<E> {
         &mut self,
         times: Times,
         at: usize,
-        ready: Ready,
+        mut ready: Ready,
         batch: &mut LogBatch,
         token: LogToken,
     ) -> Result<(), StoreError> {
-        for message in ready.send_now {
+        for message in ready.send_now.drain(..) {
             self.send_raft(times, at, message)?;
         }
+        self.buffers.reuse_messages(ready.send_now);
         if !ready.read_states.is_empty() {
             self.confirmed(at, &ready.read_states);
             // What they wait for may be applied already, and then no later apply would answer them.
@@ -451,12 +458,12 @@ impl<E: Engine> Store<E> {
     fn release(
         &mut self,
         at: usize,
-        responses: Vec<quorate_raft::Message>,
+        mut responses: Vec<quorate_raft::Message>,
         done: Option<quorate_raft::AppendDone>,
     ) -> Result<(), StoreError> {
         let own = self.replicas[at].descriptor.replica;
         let shard = self.replicas[at].descriptor.shard;
-        for message in responses {
+        for message in responses.drain(..) {
             if message.to == own {
                 self.replicas[at]
                     .raft
@@ -466,6 +473,7 @@ impl<E: Engine> Store<E> {
                 self.send_raft(Times::default(), at, message)?;
             }
         }
+        self.buffers.reuse_messages(responses);
         if let Some(done) = done {
             self.replicas[at]
                 .raft
