@@ -331,7 +331,17 @@ impl Machine {
         };
         if done && let Some(incoming) = self.snapshots.incoming.take() {
             self.snapshots.finished = Some((from, chunk.id));
-            let Incoming { term, meta, data, .. } = incoming;
+            let Incoming {
+                term, mut meta, data, ..
+            } = incoming;
+            // A snapshot that is older than this member's addition: the core would not take what it is no part of.
+            // Being a learner in its own eyes changes no quorum, and the entry that adds it is still to come.
+            let (own, conf) = (self.raft.id(), &mut meta.conf_state);
+            let members = [&conf.voters, &conf.learners, &conf.voters_outgoing];
+            if !members.into_iter().flatten().any(|id| *id == own) {
+                conf.learners.push(own);
+                conf.learners.sort_unstable();
+            }
             let snapshot = Snapshot {
                 meta,
                 data: data.freeze(),
