@@ -129,7 +129,11 @@ pub(super) fn check(found: Identity, cluster: ClusterId, store: StoreId) -> Resu
 
 /// Starts formatting; forgets what an interrupted formatting left.
 pub(super) fn begin_format<D: Disk>(disk: &D) -> Result<(), OpenError> {
-    file::replace(disk, MARKER, &[]).map_err(failed(MARKER))?;
+    // Created under its own name: under another one it would be a stranger's file after a crash.
+    match disk.create(MARKER, 0) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(MARKER)(error)),
+        _ => disk.sync_dir().map_err(failed(MARKER))?,
+    }
     for name in disk.list().map_err(failed(MARKER))? {
         if name != MARKER {
             disk.remove(&name).map_err(failed(&name))?;

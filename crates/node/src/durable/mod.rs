@@ -284,3 +284,6 @@ fn format<D: Disk + Clone>(
     drop(log);
     identity::end_format(disk, identity)
 }
+
+#[cfg(test)]
+mod tests;
