@@ -52,10 +52,24 @@ fn everything_seeds() {
     simulate(Profile::Everything, 0..40, &short());
 }
 
-#[test]
-#[ignore = "a hundred whole seeds of each profile take minutes; run in release"]
-fn hundred_whole_seeds() {
-    for profile in Profile::ALL {
-        simulate(profile, 0..100, &Options::default());
-    }
+/// Whole seeds of a profile: minutes in release.
+macro_rules! whole_seeds {
+    ($($name:ident $profile:ident)*) => {
+        $(
+            #[test]
+            #[ignore = "a hundred whole seeds take minutes; run in release"]
+            fn $name() {
+                simulate(Profile::$profile, 0..100, &Options::default());
+            }
+        )*
+    };
+}
+
+whole_seeds! {
+    calm_whole_seeds Calm
+    lossy_whole_seeds Lossy
+    crashy_whole_seeds Crashy
+    disk_whole_seeds Disk
+    clock_whole_seeds Clock
+    everything_whole_seeds Everything
 }
