@@ -89,6 +89,22 @@ fn a_node_that_shuts_down_hands_its_leadership_away_first() {
 }
 
 #[test]
+fn leadership_goes_where_it_is_sent() {
+    let (mut world, leader) = started(5);
+    for to in (0..5).filter(|to| *to != leader).chain([leader]) {
+        world.transfer_leader(1, to);
+        let took = world
+            .wait_until("it leads", SECOND, |world| world.followed_leader(1) == Some(to))
+            .unwrap();
+        assert!(
+            took < 200 * MILLISECOND,
+            "faster than an election timeout: {took} us"
+        );
+    }
+    world.heal_and_check().unwrap();
+}
+
+#[test]
 fn a_stalled_disk_acknowledges_nothing_until_it_works_again() {
     let mut world = Setup::new(1).start();
     world.await_leader(1).unwrap();

@@ -4,9 +4,9 @@ use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
 use quorate_proto::PeerMessage;
-use quorate_storage::StoreId;
 use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
+use quorate_storage::{ShardId, StoreId};
 
 use crate::{ClientOutcome, ClientRequest, RequestId};
 
@@ -57,6 +57,14 @@ pub enum Input {
     EngineDurable {
         /// The newest.
         up_to: BatchSeq,
+    },
+    /// An operator wants another store to lead a shard that is led here. Nothing happens if it is not, or if
+    /// that store holds no replica that is nearly up to date; whether it came about, the shard's leader shows.
+    TransferLeader {
+        /// The shard.
+        shard: ShardId,
+        /// Who is to lead.
+        to: StoreId,
     },
     /// Hand leaderships away and take no new requests.
     Shutdown,

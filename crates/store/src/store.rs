@@ -313,6 +313,7 @@ impl<E: Engine> Store<E> {
             }
             Input::PeerDown { store } => self.peer_down(times, store),
             Input::Tick => self.tick(times),
+            Input::TransferLeader { shard, to } => self.transfer_to(shard, to),
             Input::LogWritten { token } => self.log_written(token),
             Input::EngineDurable { up_to } => self.engine_durable(up_to),
             Input::Shutdown => {

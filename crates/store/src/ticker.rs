@@ -3,6 +3,7 @@
 use quorate_proto::Op;
 use quorate_raft::{ProgressState, Role};
 use quorate_storage::engine::Engine;
+use quorate_storage::{ShardId, StoreId};
 
 use crate::io::Times;
 use crate::kv;
@@ -53,7 +54,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Who leads a shard when everything is up: shards are dealt round the stores.
-    fn preferred(&self, at: usize) -> quorate_storage::StoreId {
+    fn preferred(&self, at: usize) -> StoreId {
         let descriptor = &self.replicas[at].descriptor;
         descriptor.members[(descriptor.shard.0 % descriptor.members.len() as u64) as usize].1
     }
@@ -159,6 +160,17 @@ impl<E: Engine> Store<E> {
             }
         }
         Ok(())
+    }
+
+    /// An operator's wish.
+    pub(crate) fn transfer_to(&mut self, shard: ShardId, to: StoreId) -> Result<(), StoreError> {
+        let Some(at) = self.router.replica_of(shard) else {
+            return Ok(());
+        };
+        match self.replicas[at].descriptor.replica_on(to) {
+            Some(target) if to != self.identity.store => self.transfer(at, target).map(|_| ()),
+            _ => Ok(()),
+        }
     }
 
     fn transfer(&mut self, at: usize, target: quorate_raft::ReplicaId) -> Result<bool, StoreError> {

@@ -1,10 +1,11 @@
 //! What a script does to nodes, disks, clocks and network. Everything lasts until the script takes it back, or
 //! for the time given.
 
-use quorate_storage::disk;
+use quorate_storage::{ShardId, disk};
 use quorate_store::Input;
 
 use crate::node::Death;
+use crate::oracle::Violation;
 use crate::plan::NetPlan;
 use crate::world::{Event, World};
 
@@ -37,6 +38,30 @@ impl World {
         self.nodes[node].held_down = true;
         self.nodes[node].is_stopping = true;
         self.input(node, Input::Shutdown);
+    }
+
+    /// Asks whoever leads a shard to hand its leadership to a node, at every tick until that node leads. Returns
+    /// how long it took.
+    ///
+    /// # Errors
+    ///
+    /// The first property that does not hold; a node that does not get to lead is one.
+    pub fn transfer_leader(&mut self, shard: u64, to: usize) -> Result<u64, Violation> {
+        let (began_us, tick_us) = (self.now_us, self.plan.store.tick_us);
+        let within_us = self.plan.store.election_timeout_us() * 20;
+        while self.followed_leader(shard) != Some(to) {
+            if self.now_us >= began_us + within_us {
+                let detail = format!("node {} not within {within_us} us; {}", to + 1, self.standing());
+                return Err(Violation::new("leadership goes where it is sent", detail));
+            }
+            if let Some(leader) = self.followed_leader(shard) {
+                let to = self.nodes[to].identity.store;
+                let shard = ShardId(shard);
+                self.input(leader, Input::TransferLeader { shard, to });
+            }
+            self.run_for(tick_us)?;
+        }
+        Ok(self.now_us - began_us)
     }
 
     /// Kills every node; they stay down.

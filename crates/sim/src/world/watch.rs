@@ -35,7 +35,8 @@ impl World {
         let now = process.status(times);
         // Most turns leave most replicas as they were, and then there is nothing to check.
         let is_idle = turn.log.is_empty() && turn.applied.is_empty();
-        let is_same = |before: Option<&ReplicaStatus>, status| is_idle && before == Some(status);
+        let is_same =
+            |before: Option<&ReplicaStatus>, status: &ReplicaStatus| is_idle && before == Some(status);
         let mut words = Vec::with_capacity(2 + 6 * now.len());
         words.extend([2, node as u64]);
         for (at, status) in now.iter().enumerate() {
@@ -82,7 +83,8 @@ impl World {
         for at in 0..self.status[node].len() {
             let status = &self.status[node][at];
             if !is_same(before.get(at), status) {
-                self.check_lease((node, status.shard), standing(status))?;
+                let (shard, stands) = (status.shard, standing(status));
+                self.check_lease((node, shard), stands)?;
             }
         }
         Ok(())
