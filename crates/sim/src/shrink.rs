@@ -68,9 +68,10 @@ impl Shrinker<'_> {
         }
     }
 
-    /// What comes after the failure is not needed. This is the same run, so it is not tried.
+    /// What comes after the failure is not needed. This is the same run, so it is not tried. Virtual time ends
+    /// behind the moment of the failure, in which something is looked at.
     fn end_where_it_fails(&mut self) {
-        self.failure.options.until_us = Some(self.failure.at_us);
+        self.failure.options.until_us = Some(self.failure.at_us + 1);
     }
 
     fn options(&self) -> Options {
@@ -238,7 +239,7 @@ mod tests {
         assert_eq!(smallest.violation.property, first.violation.property);
         assert_eq!(
             smallest.options.until_us,
-            Some(smallest.at_us),
+            Some(smallest.at_us + 1),
             "ends where it fails"
         );
         assert_eq!(attempts, runs);

@@ -60,3 +60,47 @@ impl Schedule {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Options, Profile};
+
+    fn strikes(options: &Options) -> Vec<Strike> {
+        let plan = Plan::derive(11, Profile::Everything, options);
+        let mut schedule = Schedule::new(3);
+        (0..60).map_while(|_| schedule.next(&plan)).collect()
+    }
+
+    #[test]
+    fn leaving_out_faults_moves_no_other_one() {
+        let all = strikes(&Options::default());
+        let kind = all[4].fault;
+        let others = Options {
+            faults: Some(
+                Fault::ALL
+                    .iter()
+                    .copied()
+                    .filter(|other| *other != kind)
+                    .collect(),
+            ),
+            skip_faults: vec![2, 9],
+            ..Options::default()
+        };
+        let some = strikes(&others);
+        assert_eq!(all.len(), 60);
+        for (one, other) in all.iter().zip(&some) {
+            let is_same = (one.number, one.at_us, one.fault, one.node)
+                == (other.number, other.at_us, other.fault, other.node);
+            assert!(is_same, "{one:?} became {other:?}");
+            let is_left_out = one.fault == kind || [2, 9].contains(&one.number);
+            assert_eq!((one.is_skipped, other.is_skipped), (false, is_left_out));
+        }
+    }
+
+    #[test]
+    fn nothing_strikes_in_calm_surroundings() {
+        let plan = Plan::derive(11, Profile::Calm, &Options::default());
+        assert!(Schedule::new(3).next(&plan).is_none());
+    }
+}
