@@ -32,6 +32,7 @@ mod rng;
 mod status;
 mod step;
 mod storage;
+pub mod storage_suite;
 mod tracker;
 mod unstable;
 

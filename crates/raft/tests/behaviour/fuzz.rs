@@ -1,9 +1,12 @@
 //! Arbitrary messages into one member: no panic, and what must hold for any member whatever it hears.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use quorate_raft::{
-    ConfState, Entry, HardState, Index, Message, MessageBody, Payload, ReadContext, RejectHint, ReplicaId,
-    Role, Snapshot, SnapshotMeta, StepError, Storage as _, Term,
+    ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
+    HardState, Index, Message, MessageBody, Payload, ReadContext, RejectHint, ReplicaId, Role, Snapshot,
+    SnapshotMeta, StepError, Storage as _, Term,
 };
 
 use crate::net::{Node, config, with_log};
@@ -17,25 +20,23 @@ fn arbitrary_messages_never_break_a_member() {
 }
 
 fn arbitrary_messages(seed: u64) {
-    {
-        let mut rng = Rng::new(seed);
-        let mut node = start(&mut rng);
-        let mut watch = Watch::new(&node);
-        for _ in 0..200 {
-            if let Err(error) = act(&mut node, &mut rng) {
-                match error {
-                    // The member must stop: it was lied to.
-                    StepError::Contradiction(_) => return,
-                    StepError::Propose(_) => {}
-                    other => panic!("unexpected error: {other}"),
-                }
+    let mut rng = Rng::new(seed);
+    let mut node = start(&mut rng);
+    let mut watch = Watch::new(&node);
+    for _ in 0..200 {
+        if let Err(error) = act(&mut node, &mut rng) {
+            match error {
+                // The member must stop: it was lied to.
+                StepError::Contradiction(_) => return,
+                StepError::Propose(_) => {}
+                other => panic!("unexpected error: {other}"),
             }
-            watch.check(&node);
-            if rng.chance(40) && !work(&mut node, &mut watch) {
-                return;
-            }
-            watch.check(&node);
         }
+        watch.check(&node);
+        if rng.chance(40) && !work(&mut node, &mut watch) {
+            return;
+        }
+        watch.check(&node);
     }
 }
 
@@ -49,6 +50,9 @@ fn start(rng: &mut Rng) -> Node {
     settings.max_bytes_per_message = rng.below(16);
     settings.max_committed_bytes_per_ready = rng.below(32);
     settings.max_uncommitted_bytes = 64;
+    settings.priority = rng.below(3) as u8;
+    settings.disable_proposal_forwarding = rng.chance(50);
+    settings.step_down_on_removal = rng.chance(50);
     settings.seed = rng.below(1 << 40);
     let mut terms = Vec::new();
     let mut term = 1;
@@ -68,7 +72,8 @@ fn start(rng: &mut Rng) -> Node {
 /// One arbitrary input.
 fn act(node: &mut Node, rng: &mut Rng) -> Result<(), StepError> {
     let peer = ReplicaId(1 + rng.below(6));
-    match rng.below(12) {
+    match rng.below(13) {
+        12 => node.propose_conf_change(conf_change(rng)).map(drop),
         0 => node.tick(),
         1 => node.campaign(),
         2 => node
@@ -96,15 +101,22 @@ fn message(node: &Node, rng: &mut Rng) -> Message {
         _ => (center + rng.below(5)).saturating_sub(2),
     };
     let index = |rng: &mut Rng, node: &Node| Index(near(rng, node.last_index().0));
-    // Terms beyond any that elections reach are not tried: counting past them is not defended.
-    let term = |rng: &mut Rng, node: &Node| Term((node.term().0 + rng.below(4)).saturating_sub(2));
+    let term = |rng: &mut Rng, node: &Node| match rng.below(200) {
+        0 => Term(u64::MAX - rng.below(2)),
+        1 => Term((1 << 63) - rng.below(3)),
+        _ => Term((node.term().0 + rng.below(4)).saturating_sub(2)),
+    };
     let entries = |rng: &mut Rng, prev: Index, node: &Node| {
         let mut at = prev.0;
         let mut entries = Vec::new();
         for _ in 0..rng.below(4) {
             // Now and then a gap.
             at = at.saturating_add(if rng.chance(97) { 1 } else { 2 });
-            let payload = Payload::Normal(Bytes::from(vec![b'y'; rng.below(10) as usize]));
+            let payload = if rng.chance(10) {
+                Payload::ConfChange(Box::new(conf_change(rng)))
+            } else {
+                Payload::Normal(Bytes::from(vec![b'y'; rng.below(10) as usize]))
+            };
             entries.push(Entry {
                 term: term(rng, node),
                 index: Index(at),
@@ -161,16 +173,15 @@ fn message(node: &Node, rng: &mut Rng) -> Message {
             reject: rng.chance(30),
         },
         11 => {
-            let voters = (1..=1 + rng.below(5)).map(ReplicaId).collect();
-            let conf_state = ConfState {
-                voters,
-                ..ConfState::default()
+            let at = if rng.chance(3) {
+                u64::MAX - rng.below(2)
+            } else {
+                node.commit().0 + rng.below(4)
             };
-            let at = node.commit().0 + rng.below(4);
             let meta = SnapshotMeta {
                 index: Index(at),
                 term: term(rng, node),
-                conf_state,
+                conf_state: conf_state(rng),
             };
             MessageBody::Snapshot(Box::new(Snapshot {
                 meta,
@@ -187,14 +198,66 @@ fn message(node: &Node, rng: &mut Rng) -> Message {
             context,
         },
         _ => MessageBody::Propose {
-            payloads: vec![Payload::Normal(Bytes::from_static(b"p"))],
+            payloads: vec![
+                Payload::Normal(Bytes::from_static(b"p")),
+                Payload::ConfChange(Box::new(conf_change(rng))),
+            ],
         },
     };
     Message {
-        from: ReplicaId(1 + rng.below(6)),
-        to: node.id(),
+        from: ReplicaId(rng.below(7)),
+        to: if rng.chance(2) { ReplicaId(2) } else { node.id() },
         term: term(rng, node),
         body,
+    }
+}
+
+/// Any change, mostly of a few members, often one that fits nowhere.
+fn conf_change(rng: &mut Rng) -> ConfChange {
+    let kinds = [
+        ConfChangeKind::AddVoter,
+        ConfChangeKind::AddLearner,
+        ConfChangeKind::Remove,
+        ConfChangeKind::Update,
+    ];
+    let transitions = [
+        ConfChangeTransition::Auto,
+        ConfChangeTransition::Implicit,
+        ConfChangeTransition::Explicit,
+    ];
+    let changes = (0..rng.below(4)).map(|_| ConfChangeSingle {
+        kind: kinds[rng.below(4) as usize],
+        replica: ReplicaId(rng.below(6)),
+    });
+    ConfChange {
+        changes: changes.collect(),
+        form: if rng.chance(20) {
+            ConfChangeForm::V1
+        } else {
+            ConfChangeForm::V2
+        },
+        transition: transitions[rng.below(3) as usize],
+        context: Bytes::new(),
+    }
+}
+
+/// Any configuration: one in two is what a group could have.
+fn conf_state(rng: &mut Rng) -> ConfState {
+    let some =
+        |rng: &mut Rng| -> Vec<ReplicaId> { (0..rng.below(4)).map(|_| ReplicaId(rng.below(7))).collect() };
+    if rng.chance(50) {
+        let voters = (1..=1 + rng.below(5)).map(ReplicaId).collect();
+        return ConfState {
+            voters,
+            ..ConfState::default()
+        };
+    }
+    ConfState {
+        voters: some(rng),
+        learners: some(rng),
+        voters_outgoing: some(rng),
+        learners_next: some(rng),
+        auto_leave: rng.chance(50),
     }
 }
 
@@ -226,6 +289,14 @@ fn work(node: &mut Node, watch: &mut Watch) -> bool {
             "applied in order and without gaps"
         );
         watch.applied = entry.index;
+        if let Payload::ConfChange(change) = &entry.payload {
+            match node.apply_conf_change(change) {
+                Ok(state) => assert_eq!(state.validate(), Ok(()), "{state:?} by {change:?}"),
+                // A leader that was lied about would have refused it.
+                Err(StepError::Contradiction(_)) => return false,
+                Err(error) => panic!("unexpected error: {error}"),
+            }
+        }
     }
     // A snapshot in the list of applied ones is needed where the leader's log does not reach back.
     if node.applied() < watch.applied && node.storage().snapshot().is_ok_and(|s| s.meta.index == Index(0)) {
@@ -244,7 +315,8 @@ struct Watch {
     term: Term,
     vote: Option<ReplicaId>,
     commit: Index,
-    committed: Option<Term>,
+    /// Every entry that was committed and in the log at some check.
+    committed: BTreeMap<Index, Entry>,
     applied: Index,
 }
 
@@ -254,7 +326,7 @@ impl Watch {
             term: node.term(),
             vote: node.vote(),
             commit: node.commit(),
-            committed: None,
+            committed: BTreeMap::new(),
             applied: node.applied(),
         }
     }
@@ -276,9 +348,24 @@ impl Watch {
             node.commit()
         );
         assert!(node.applied() <= node.commit() && node.commit() <= node.last_index());
-        // A committed entry never changes.
-        if let (Some(term), Ok(now)) = (self.committed, node.term_at(self.commit)) {
-            assert_eq!(now, term, "the committed entry {} changed its term", self.commit);
+        let (first, last) = (node.first_index().expect("memory"), node.last_index());
+        assert!(
+            first.prev() <= node.commit(),
+            "compacted up to {first}, past the commit index"
+        );
+        let entries = node.entries(first, last.next(), u64::MAX).expect("memory");
+        let mut previous = (first.prev(), node.term_at(first.prev()).expect("kept"));
+        for entry in &entries {
+            assert_eq!(entry.index, previous.0.next(), "the log has a gap");
+            assert!(
+                entry.term >= previous.1 && entry.term <= node.term(),
+                "terms fall in the log"
+            );
+            previous = (entry.index, entry.term);
+            if entry.index <= node.commit() {
+                let known = self.committed.entry(entry.index).or_insert_with(|| entry.clone());
+                assert_eq!(known, entry, "a committed entry changed");
+            }
         }
         let log = node.storage().log();
         for pair in log.windows(2) {
@@ -294,6 +381,5 @@ impl Watch {
         self.term = node.term();
         self.vote = node.vote();
         self.commit = node.commit();
-        self.committed = node.term_at(self.commit).ok();
     }
 }

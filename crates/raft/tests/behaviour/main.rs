@@ -11,4 +11,5 @@ mod replication;
 mod rng;
 mod scenario_ids;
 mod snapshots;
+mod storage_faults;
 mod transfer;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_raft::{
     ConfState, Config, Entry, HardState, Index, MemStorage, Message, MessageBody, Payload, RawNode,
-    ReadOnlyOption, ReplicaId, Role, SnapshotMeta, Term,
+    ReadOnlyOption, ReplicaId, Role, SnapshotMeta, StepError, Storage, Term,
 };
 
 pub(crate) type Node = RawNode<MemStorage>;
@@ -125,13 +125,22 @@ pub(crate) fn settle(node: &mut Node) -> Done {
 }
 
 pub(crate) fn step(node: &mut Node, from: u64, term: u64, body: MessageBody) {
-    let message = Message {
+    step_with(node, from, term, body).expect("message is taken");
+}
+
+/// As `step`, for any storage and any outcome.
+pub(crate) fn step_with<S: Storage>(
+    node: &mut RawNode<S>,
+    from: u64,
+    term: u64,
+    body: MessageBody,
+) -> Result<(), StepError> {
+    node.step(Message {
         from: ReplicaId(from),
         to: node.id(),
         term: Term(term),
         body,
-    };
-    node.step(message).expect("message is taken");
+    })
 }
 
 pub(crate) fn append(prev_index: u64, prev_term: u64, commit: u64, entries: Vec<Entry>) -> MessageBody {

@@ -57,7 +57,7 @@ fn shared() -> Option<PathBuf> {
         "{} is missing, and in CI the transcripts must run",
         dir.display()
     );
-    println!("skipped: {} is missing", dir.display());
+    runner::say(&format!("skipped: {} is missing", dir.display()));
     None
 }
 
@@ -82,28 +82,54 @@ fn shared_quorum_transcripts_pass() {
     Suite::run(&dir, Kind::Quorum).assert_all_passed();
 }
 
+const KINDS: [Kind; 3] = [Kind::Interaction, Kind::ConfChange, Kind::Quorum];
+
 #[test]
 fn further_transcripts_pass() {
     let Some(dir) = std::env::var_os("QUORATE_TRANSCRIPTS").map(PathBuf::from) else {
         return;
     };
-    let kinds = [Kind::Interaction, Kind::ConfChange, Kind::Quorum];
-    let present: Vec<Kind> = kinds
+    let present: Vec<Kind> = KINDS
         .into_iter()
         .filter(|kind| dir.join(kind.directory()).is_dir())
         .collect();
-    assert!(!present.is_empty(), "no transcripts under {}", dir.display());
+    let layout = "interaction, confchange or quorum";
+    assert!(!present.is_empty(), "{} has no directory {layout}", dir.display());
     let outcomes: Vec<Suite> = present.into_iter().map(|kind| Suite::run(&dir, kind)).collect();
+    let count: usize = outcomes.iter().map(Suite::count).sum();
+    assert!(count > 0, "{} has no transcripts", dir.display());
     outcomes.iter().for_each(Suite::assert_all_passed);
 }
 
 #[test]
 fn own_transcripts_pass() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcripts");
-    if std::env::var_os("QUORATE_REWRITE").is_some_and(|value| value == "1") {
-        runner::rewrite(&dir, Kind::Interaction);
+    for kind in KINDS {
+        if std::env::var_os("QUORATE_REWRITE").is_some_and(|value| value == "1") {
+            runner::rewrite(&dir, kind);
+        }
+        let outcome = Suite::run(&dir, kind);
+        assert!(
+            outcome.count() > 0,
+            "no {} transcripts under {}",
+            kind.directory(),
+            dir.display()
+        );
+        outcome.assert_all_passed();
     }
-    let outcome = Suite::run(&dir, Kind::Interaction);
-    assert!(outcome.count() > 0, "no transcripts under {}", dir.display());
-    outcome.assert_all_passed();
+}
+
+/// What differs is shown as a difference, at its place.
+#[test]
+fn a_mismatch_is_shown_as_a_unified_diff() {
+    let dir = std::env::temp_dir().join(format!("quorate-transcripts-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("quorum")).expect("a temporary directory");
+    let text = "# Wrong.\nvote cfg=(1,2,3) votes=(y,n,n)\n----\nVoteWon\n";
+    std::fs::write(dir.join("quorum/wrong.txt"), text).expect("writable");
+    let outcome = Suite::run(&dir, Kind::Quorum);
+    std::fs::remove_dir_all(&dir).expect("removable");
+    let failure = outcome.failure("wrong").expect("it is wrong");
+    assert!(failure.contains("quorum/wrong.txt:2: vote"), "{failure}");
+    assert!(failure.contains("--- expected\n+++ actual\n"), "{failure}");
+    assert!(failure.contains("\n-VoteWon\n+VoteLost\n"), "{failure}");
 }

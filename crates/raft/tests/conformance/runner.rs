@@ -1,5 +1,6 @@
 //! Runs the transcripts of a directory and reports what differs.
 
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -63,12 +64,22 @@ impl Suite {
             })
             .collect();
         let passed = files.iter().filter(|(_, failure)| failure.is_none()).count();
-        println!("{}: {passed} of {} passed", kind.directory(), files.len());
+        say(&format!(
+            "{}: {passed} of {} passed",
+            root.join(kind.directory()).display(),
+            files.len()
+        ));
         Suite { files }
     }
 
     pub(crate) fn ran(&self, name: &str) -> bool {
         self.files.iter().any(|(file, _)| file == name)
+    }
+
+    /// Why a file failed.
+    pub(crate) fn failure(&self, name: &str) -> Option<&str> {
+        let found = self.files.iter().find(|(file, _)| file == name);
+        found.and_then(|(_, failure)| failure.as_deref())
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -90,6 +101,12 @@ impl Suite {
             self.files.len()
         );
     }
+}
+
+/// Prints past the test harness, which keeps the output of tests that pass to itself.
+pub(crate) fn say(line: &str) {
+    // Nobody to tell is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn transcripts(root: &Path, kind: Kind) -> Vec<PathBuf> {
