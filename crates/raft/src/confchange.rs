@@ -295,3 +295,107 @@ impl ConfChange {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ConfState;
+    use crate::rng::Rng;
+
+    fn tracker(voters: u64, learners: &[u64]) -> Tracker {
+        let state = ConfState {
+            voters: (1..=voters).map(ReplicaId).collect(),
+            learners: learners.iter().copied().map(ReplicaId).collect(),
+            ..ConfState::default()
+        };
+        Tracker::new(1, u64::MAX).restore(&state, Index(5))
+    }
+
+    fn single(kind: ConfChangeKind, id: u64) -> ConfChangeSingle {
+        ConfChangeSingle {
+            kind,
+            replica: ReplicaId(id),
+        }
+    }
+
+    /// Whatever changes are tried in whatever order, what they lead to is a configuration; one joint step and its
+    /// leaving never make two disjoint majorities; and a refusal changes nothing.
+    #[test]
+    fn any_changes_lead_to_configurations() {
+        use ConfChangeKind::{AddLearner, AddVoter, Remove, Update};
+        let mut rng = Rng::new(7);
+        let mut below = |end| rng.below(end);
+        for _ in 0..300 {
+            let mut tracker = tracker(3, &[4]);
+            for _ in 0..30 {
+                let kinds = [AddVoter, AddLearner, Remove, Update];
+                let changes: Vec<_> = (0..below(4))
+                    .map(|_| single(kinds[below(4) as usize], u64::from(below(8))))
+                    .collect();
+                let changer = Changer {
+                    tracker: &tracker,
+                    last_index: Index(9),
+                };
+                let before = tracker.config.clone();
+                let changed = match below(3) {
+                    0 => changer.simple(&changes),
+                    1 => changer.enter_joint(below(2) == 0, &changes),
+                    _ => changer.leave_joint(),
+                };
+                let Ok((config, progress)) = changed else { continue };
+                (tracker.config, tracker.progress) = (config, progress);
+                let state = tracker.conf_state();
+                assert_eq!(state.validate(), Ok(()), "{before:?} to {state:?}");
+                if !before.voters.is_joint() && !tracker.config.voters.is_joint() {
+                    let moved = difference(&before.voters.incoming, &tracker.config.voters.incoming);
+                    assert!(moved <= 1, "{before:?} to {state:?}");
+                }
+                if !before.voters.is_joint() && tracker.config.voters.is_joint() {
+                    assert_eq!(tracker.config.voters.outgoing, before.voters.incoming);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn progress_is_kept_through_demotion_and_promotion() {
+        let mut tracker = tracker(3, &[]);
+        tracker.progress.get_mut(ReplicaId(3)).expect("a member").matched = Index(4);
+        for (kind, learner) in [
+            (ConfChangeKind::AddLearner, true),
+            (ConfChangeKind::AddVoter, false),
+        ] {
+            let changer = Changer {
+                tracker: &tracker,
+                last_index: Index(9),
+            };
+            let (config, progress) = changer.simple(&[single(kind, 3)]).expect("one voter");
+            (tracker.config, tracker.progress) = (config, progress);
+            let kept = tracker.progress.get(ReplicaId(3)).expect("a member");
+            assert_eq!((kept.matched, kept.is_learner), (Index(4), learner));
+        }
+    }
+
+    #[test]
+    fn only_the_removal_of_the_last_member_ends_a_group() {
+        let change = |changes: &[ConfChangeSingle]| ConfChange {
+            changes: changes.to_vec(),
+            ..ConfChange::default()
+        };
+        let remove = single(ConfChangeKind::Remove, 1);
+        let ends = |tracker: &Tracker, change: &ConfChange| {
+            Changer {
+                tracker,
+                last_index: Index(9),
+            }
+            .ends_group(change)
+        };
+        assert!(ends(&tracker(1, &[]), &change(&[remove])));
+        assert!(!ends(&tracker(1, &[2]), &change(&[remove])), "a learner is left");
+        assert!(!ends(&tracker(2, &[]), &change(&[remove])));
+        assert!(!ends(
+            &tracker(1, &[]),
+            &change(&[single(ConfChangeKind::AddLearner, 1)])
+        ));
+    }
+}

@@ -73,3 +73,50 @@ impl Inflights {
         self.bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_full_by_number() {
+        let mut window = Inflights::new(2, u64::MAX);
+        window.add(Index(3), 100);
+        assert!(!window.is_full());
+        window.add(Index(5), 100);
+        assert!(window.is_full());
+        window.free_up_to(Index(2));
+        assert!(window.is_full(), "nothing that was sent arrived");
+        window.free_up_to(Index(4));
+        assert_eq!((window.is_full(), window.len()), (false, 1));
+        window.free_up_to(Index(9));
+        assert!(window.is_empty());
+    }
+
+    #[test]
+    fn a_window_is_full_by_bytes_once_it_passes_the_limit() {
+        let mut window = Inflights::new(100, 10);
+        window.add(Index(1), 9);
+        assert!(!window.is_full());
+        window.add(Index(2), 50);
+        assert!(
+            window.is_full(),
+            "the append that passes the limit is still taken"
+        );
+        window.free_up_to(Index(1));
+        assert!(window.is_full(), "50 bytes are on their way");
+        window.free_up_to(Index(2));
+        assert!(!window.is_full());
+        window.add(Index(3), 10);
+        window.clear();
+        assert!(!window.is_full() && window.is_empty());
+    }
+
+    #[test]
+    #[should_panic(expected = "to a full window of 1")]
+    fn a_full_window_takes_no_more() {
+        let mut window = Inflights::new(1, u64::MAX);
+        window.add(Index(1), 0);
+        window.add(Index(2), 0);
+    }
+}

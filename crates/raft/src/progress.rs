@@ -163,3 +163,96 @@ impl Progress {
         self.owed = self.owed.max(owed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(matched: u64, next: u64) -> Progress {
+        Progress::new(Index(matched), Index(next), Inflights::new(3, u64::MAX), false)
+    }
+
+    #[test]
+    fn a_probe_goes_alone_and_waits() {
+        let mut probed = progress(0, 5);
+        probed.sent_entries(0, 0);
+        assert!(!probed.is_paused(), "an empty append is no probe");
+        probed.sent_entries(2, 20);
+        assert_eq!((probed.is_paused(), probed.next), (true, Index(5)));
+        assert!(probed.maybe_update(Index(4)));
+        assert!(!probed.is_paused());
+    }
+
+    #[test]
+    fn replication_runs_ahead_until_the_window_is_full() {
+        let mut fed = progress(4, 5);
+        fed.become_replicate();
+        for (next, paused) in [(7, false), (9, false), (11, true)] {
+            fed.sent_entries(2, 20);
+            assert_eq!((fed.next, fed.is_paused()), (Index(next), paused));
+        }
+        fed.inflights.free_up_to(Index(6));
+        assert!(fed.maybe_update(Index(6)));
+        assert_eq!((fed.next, fed.is_paused()), (Index(11), false));
+        assert!(
+            !fed.maybe_update(Index(6)) && !fed.maybe_update(Index(3)),
+            "old news"
+        );
+    }
+
+    #[test]
+    fn a_refusal_takes_next_back_unless_it_is_stale() {
+        let mut fed = progress(4, 5);
+        fed.become_replicate();
+        fed.sent_entries(3, 30);
+        assert!(
+            !fed.maybe_decrease(Index(4), Index(4)),
+            "what matched is not refused"
+        );
+        assert!(fed.maybe_decrease(Index(6), Index(5)));
+        assert_eq!(fed.next, Index(5), "right behind what is known to match");
+        let mut probed = progress(2, 9);
+        assert!(!probed.maybe_decrease(Index(5), Index(1)), "not the last probe");
+        assert!(probed.maybe_decrease(Index(8), Index(5)));
+        assert_eq!(probed.next, Index(6), "behind the hint");
+        assert!(probed.maybe_decrease(Index(5), Index(0)));
+        assert_eq!(probed.next, Index(3), "never at or below what matched");
+        let mut lied_to = progress(0, 9);
+        assert!(lied_to.maybe_decrease(Index(8), Index(u64::MAX)));
+        assert_eq!(lied_to.next, Index(8), "a hint does not lead forward");
+    }
+
+    #[test]
+    fn a_snapshot_stops_everything_and_is_probed_behind() {
+        let mut fed = progress(2, 9);
+        fed.become_snapshot(Index(20));
+        assert_eq!(
+            (fed.is_paused(), fed.next, fed.pending_snapshot),
+            (true, Index(21), Index(20))
+        );
+        fed.become_probe();
+        assert_eq!(
+            (fed.is_paused(), fed.next, fed.pending_snapshot),
+            (false, Index(21), Index(0))
+        );
+        fed.become_snapshot(Index(30));
+        // It failed.
+        fed.pending_snapshot = Index(0);
+        fed.become_probe();
+        assert_eq!(fed.next, Index(3));
+    }
+
+    #[test]
+    fn a_commit_index_is_sent_while_it_tells_something() {
+        let mut fed = progress(9, 10);
+        fed.become_replicate();
+        assert!(fed.can_bump_commit(Index(5)));
+        fed.sent_commit(Index(5));
+        assert!(!fed.can_bump_commit(Index(5)) && fed.can_bump_commit(Index(8)));
+        fed.sent_commit(Index(9));
+        assert!(
+            !fed.can_bump_commit(Index(12)),
+            "the member will have no more than 9"
+        );
+    }
+}

@@ -178,3 +178,97 @@ impl JointConfig {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    fn config(ids: impl IntoIterator<Item = u64>) -> MajorityConfig {
+        MajorityConfig::new(ids.into_iter().map(ReplicaId))
+    }
+
+    /// By definition: the highest position that more than half have.
+    fn committed_by_counting(acked: &[u64]) -> u64 {
+        let has = |position: u64| acked.iter().filter(|at| **at >= position).count();
+        let candidates = acked.iter().copied().filter(|at| 2 * has(*at) > acked.len());
+        candidates.max().unwrap_or(0)
+    }
+
+    #[test]
+    fn the_committed_index_is_what_a_majority_has() {
+        let mut rng = Rng::new(1);
+        for size in 1..=11_u64 {
+            for _ in 0..200 {
+                let acked: Vec<u64> = (0..size).map(|_| u64::from(rng.below(6))).collect();
+                let found = config(1..=size).committed_index(|id| {
+                    let at = acked[id.0 as usize - 1];
+                    // Who has nothing need not say so.
+                    (at > 0).then_some(Index(at))
+                });
+                assert_eq!(found, Index(committed_by_counting(&acked)), "{acked:?}");
+            }
+        }
+        assert_eq!(config([]).committed_index(|_| None), Index(u64::MAX));
+    }
+
+    #[test]
+    fn a_vote_is_won_by_a_majority_and_lost_when_none_is_left() {
+        for size in 1..=6_u64 {
+            // Each voter says yes, no or nothing.
+            for case in 0..3_u64.pow(size as u32) {
+                let votes: Vec<_> = (0..size)
+                    .map(|at| [None, Some(false), Some(true)][(case / 3_u64.pow(at as u32) % 3) as usize])
+                    .collect();
+                let count = |answer| votes.iter().filter(|vote| **vote == answer).count();
+                let more_than_half = |count: usize| 2 * count > votes.len();
+                let expected = if more_than_half(count(Some(true))) {
+                    VoteResult::Won
+                } else if more_than_half(count(Some(true)) + count(None)) {
+                    VoteResult::Pending
+                } else {
+                    VoteResult::Lost
+                };
+                let found = config(1..=size).vote_result(|id| votes[id.0 as usize - 1]);
+                assert_eq!(found, expected, "{votes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_both_halves() {
+        let joint = JointConfig {
+            incoming: config([1, 2, 3]),
+            outgoing: config([3, 4, 5]),
+        };
+        assert_eq!(joint.ids(), [1, 2, 3, 4, 5].map(ReplicaId));
+        let acked = |id: ReplicaId| Some(Index(10 * id.0));
+        assert_eq!(joint.committed_index(acked), Index(20));
+        let by = |yes: &[u64], no: &[u64]| {
+            joint.vote_result(|id| match (yes.contains(&id.0), no.contains(&id.0)) {
+                (true, _) => Some(true),
+                (_, true) => Some(false),
+                _ => None,
+            })
+        };
+        assert_eq!(by(&[1, 2], &[]), VoteResult::Pending, "the incoming half alone");
+        assert_eq!(by(&[1, 2, 4], &[]), VoteResult::Pending);
+        assert_eq!(by(&[2, 3, 4], &[1]), VoteResult::Won);
+        assert_eq!(
+            by(&[1, 2, 3], &[4, 5]),
+            VoteResult::Lost,
+            "the outgoing half can no longer win"
+        );
+    }
+
+    #[test]
+    fn members_are_a_set() {
+        let mut voters = config([3, 1, 3, 2, 1]);
+        assert_eq!(voters.ids(), [1, 2, 3].map(ReplicaId));
+        voters.insert(ReplicaId(2));
+        voters.remove(ReplicaId(9));
+        voters.remove(ReplicaId(1));
+        assert_eq!(voters.ids(), [2, 3].map(ReplicaId));
+        assert!(voters.contains(ReplicaId(2)) && !voters.contains(ReplicaId(1)));
+    }
+}

@@ -77,3 +77,61 @@ impl ReadOnly {
         self.queue.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(context: u128) -> ReadRequest {
+        ReadRequest {
+            from: None,
+            context: ReadContext(context),
+        }
+    }
+
+    #[test]
+    fn a_round_confirms_all_that_came_before_it() {
+        let mut reads = ReadOnly::default();
+        for context in 1..=4 {
+            reads.add(request(context), Index(10 * context as u64), ReplicaId(1));
+        }
+        assert_eq!(
+            reads.newest(),
+            Some(ReadContext(4)),
+            "heartbeats carry the newest"
+        );
+        let acks = reads
+            .acknowledge(ReplicaId(2), ReadContext(3))
+            .expect("waited for")
+            .to_vec();
+        assert_eq!(acks, [ReplicaId(1), ReplicaId(2)]);
+        let confirmed = reads.confirm(ReadContext(3));
+        let expected = [1, 2, 3].map(|context| (request(context), Index(10 * context as u64)));
+        assert_eq!(confirmed, expected);
+        assert_eq!(
+            reads.acknowledge(ReplicaId(3), ReadContext(2)),
+            None,
+            "answered already"
+        );
+        assert_eq!(reads.confirm(ReadContext(2)), []);
+        assert_eq!(
+            reads.newest(),
+            Some(ReadContext(4)),
+            "it came after that round was sent (R1)"
+        );
+        reads.clear();
+        assert_eq!(reads.newest(), None);
+    }
+
+    #[test]
+    fn a_context_waits_once_and_a_member_counts_once() {
+        let mut reads = ReadOnly::default();
+        reads.add(request(1), Index(5), ReplicaId(1));
+        reads.add(request(1), Index(9), ReplicaId(1));
+        for _ in 0..2 {
+            let acks = reads.acknowledge(ReplicaId(2), ReadContext(1)).map(<[_]>::len);
+            assert_eq!(acks, Some(2));
+        }
+        assert_eq!(reads.confirm(ReadContext(1)), [(request(1), Index(5))]);
+    }
+}

@@ -212,3 +212,131 @@ impl Tracker {
 fn sorted(ids: &[ReplicaId]) -> Vec<ReplicaId> {
     MajorityConfig::new(ids.iter().copied()).ids().to_vec()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(ids: &[u64]) -> Vec<ReplicaId> {
+        ids.iter().copied().map(ReplicaId).collect()
+    }
+
+    fn joint() -> Tracker {
+        let state = ConfState {
+            voters: ids(&[4, 2, 1]),
+            learners: ids(&[6, 5]),
+            voters_outgoing: ids(&[1, 2, 3]),
+            learners_next: ids(&[3]),
+            auto_leave: true,
+        };
+        Tracker::new(1, u64::MAX).restore(&state, Index(7))
+    }
+
+    #[test]
+    fn a_configuration_is_restored_and_stored_again() {
+        let tracker = joint();
+        let state = ConfState {
+            voters: ids(&[1, 2, 4]),
+            learners: ids(&[5, 6]),
+            voters_outgoing: ids(&[1, 2, 3]),
+            learners_next: ids(&[3]),
+            auto_leave: true,
+        };
+        assert_eq!(tracker.conf_state(), state);
+        assert_eq!(state.validate(), Ok(()));
+        let members: Vec<_> = tracker
+            .progress
+            .iter()
+            .map(|(id, p)| (id.0, p.is_learner))
+            .collect();
+        let expected = [
+            (1, false),
+            (2, false),
+            (3, false),
+            (4, false),
+            (5, true),
+            (6, true),
+        ];
+        assert_eq!(members, expected);
+        assert!(
+            tracker
+                .progress
+                .iter()
+                .all(|(_, p)| (p.matched, p.next) == (Index(0), Index(7)))
+        );
+    }
+
+    #[test]
+    fn learners_neither_commit_nor_keep_a_leader() {
+        let mut tracker = joint();
+        for (id, progress) in tracker.progress.iter_mut() {
+            progress.matched = Index(if progress.is_learner { 100 } else { 10 * id.0 });
+            progress.recent_active = progress.is_learner;
+        }
+        assert_eq!(tracker.committed(), Index(20));
+        assert!(!tracker.quorum_active());
+        for id in ids(&[2, 4, 3]) {
+            tracker.progress.get_mut(id).expect("a member").recent_active = true;
+        }
+        assert!(tracker.quorum_active(), "two of each half");
+    }
+
+    #[test]
+    fn the_first_answer_of_a_voter_counts() {
+        let mut tracker = joint();
+        for (voter, granted) in [(1, true), (1, false), (2, true), (9, true)] {
+            tracker.record_vote(ReplicaId(voter), granted);
+        }
+        assert_eq!(tracker.vote_result(), VoteResult::Won);
+        tracker.reset_votes();
+        assert_eq!(tracker.vote_result(), VoteResult::Pending);
+    }
+
+    #[test]
+    fn configurations_that_no_change_leads_to_are_named() {
+        use crate::ConfStateError as E;
+        let plain = |voters: &[u64], learners: &[u64]| ConfState {
+            voters: ids(voters),
+            learners: ids(learners),
+            ..ConfState::default()
+        };
+        let good = joint().conf_state();
+        let cases = [
+            (plain(&[], &[]), Ok(())),
+            (plain(&[0, 1], &[]), Err(E::ZeroId)),
+            (plain(&[], &[1]), Err(E::NoVoters)),
+            (plain(&[1, 2], &[2]), Err(E::VoterAndLearner(ReplicaId(2)))),
+            (
+                ConfState {
+                    auto_leave: true,
+                    ..plain(&[1], &[])
+                },
+                Err(E::NotJoint),
+            ),
+            (
+                ConfState {
+                    learners_next: ids(&[7]),
+                    ..good.clone()
+                },
+                Err(E::NotOutgoing(ReplicaId(7))),
+            ),
+            (
+                ConfState {
+                    learners_next: ids(&[1]),
+                    ..good.clone()
+                },
+                Err(E::NotOutgoing(ReplicaId(1))),
+            ),
+            (
+                ConfState {
+                    learners: ids(&[3]),
+                    ..good
+                },
+                Err(E::VoterAndLearner(ReplicaId(3))),
+            ),
+        ];
+        for (state, expected) in cases {
+            assert_eq!(state.validate(), expected, "{state:?}");
+        }
+    }
+}
