@@ -2,6 +2,14 @@
 //!
 //! Inputs are messages, ticks, proposals and completions of storage work; outputs are data, taken as a
 //! [`Ready`]. Randomness comes from the seed in [`Config`].
+//!
+//! Begin with the [`guide`]: the loop, what must be durable before what, sizing, common mistakes. [`RawNode`] is the
+//! surface, [`Storage`] what you implement, [`storage_suite`] how you test it.
+//!
+//! What is here: elections with pre-vote, check-quorum, priorities and transfer; pipelined replication with limits;
+//! snapshots; learners and joint consensus; linearizable reads from leaders and followers; synchronous and
+//! asynchronous writing. The words are those of the [Raft paper](https://raft.github.io/raft.pdf) and of etcd's
+//! library, whose transcripts judge this one.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,6 +24,8 @@ pub mod confchange;
 mod config;
 mod error;
 mod follower;
+#[doc = include_str!("guide.md")]
+pub mod guide {}
 mod ids;
 mod inflights;
 mod leader;
