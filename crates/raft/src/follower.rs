@@ -2,7 +2,8 @@
 
 use alloc::boxed::Box;
 
-use crate::raft::{Campaign, Raft};
+use crate::election::Campaign;
+use crate::raft::Raft;
 use crate::{
     Entry, Index, Message, MessageBody, ProposeError, ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role,
     Snapshot, StepError, Storage, Term,

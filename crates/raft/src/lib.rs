@@ -22,6 +22,7 @@ pub mod mutants;
 mod buffers;
 pub mod confchange;
 mod config;
+mod election;
 mod error;
 mod follower;
 #[doc = include_str!("guide.md")]

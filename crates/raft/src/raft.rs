@@ -1,10 +1,10 @@
-//! The state of a member and its transitions; messages are taken in `step`, `leader` and `follower`.
+//! The state of a member, and what it sends. Roles change in `election`; messages are taken in `step`, `leader` and
+//! `follower`.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::progress::Owed;
-use crate::quorum::VoteResult;
 use crate::raft_log::{RaftLog, payload_bytes};
 use crate::read_only::{ReadOnly, ReadRequest};
 use crate::rng::Rng;
@@ -13,17 +13,6 @@ use crate::{
     Buffers, ConfState, Config, HardState, Index, Message, MessageBody, Payload, ProgressState, ReadContext,
     ReadState, ReplicaId, Role, SoftState, StartError, StepError, Storage, StorageError, Term,
 };
-
-/// Why a campaign starts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Campaign {
-    /// To learn whether an election could be won (thesis §9.6).
-    PreElection,
-    /// After a timeout.
-    Election,
-    /// The leader asked for it (thesis §3.10).
-    Transfer,
-}
 
 /// What is proposed: one payload or several.
 pub(crate) trait Proposed: AsRef<[Payload]> + AsMut<[Payload]> + IntoIterator<Item = Payload> {}
@@ -64,7 +53,7 @@ pub(crate) struct Raft<S: Storage> {
     pub(crate) election_timeout: u32,
     /// Since a leader was last heard of.
     pub(crate) leaderless_ticks: u32,
-    rng: Rng,
+    pub(crate) rng: Rng,
 }
 
 impl<S: Storage> Raft<S> {
@@ -395,247 +384,6 @@ impl<S: Storage> Raft<S> {
             self.accepted(at, index)?;
         }
         Ok(())
-    }
-
-    // ---- roles ----
-
-    /// A member of a later priority leaves the first elections after the loss of a leader to others. What it has
-    /// waited already counts, or those who go first and cannot win would keep it waiting for ever.
-    pub(crate) fn draw_election_timeout(&mut self) {
-        let Config {
-            election_ticks,
-            priority,
-            ..
-        } = self.config;
-        let deferred = (election_ticks * u32::from(priority)).saturating_sub(self.leaderless_ticks);
-        self.election_timeout = election_ticks + self.rng.below(election_ticks) + deferred;
-    }
-
-    fn reset(&mut self, term: Term) {
-        if term != self.term {
-            assert!(term > self.term, "term fell from {} to {term}", self.term);
-            self.term = term;
-            self.vote = None;
-        }
-        self.leader = None;
-        self.election_elapsed = 0;
-        self.heartbeat_elapsed = 0;
-        self.draw_election_timeout();
-        self.transferee = None;
-        self.tracker.reset_votes();
-        let last = self.log.last_index();
-        let (own, inflights) = (self.id, self.tracker.inflights());
-        for (id, progress) in self.tracker.progress.iter_mut() {
-            let matched = if id == own { last } else { Index(0) };
-            *progress =
-                crate::progress::Progress::new(matched, last.next(), inflights.clone(), progress.is_learner);
-        }
-        self.pending_conf_index = Index(0);
-        self.uncommitted_bytes = 0;
-        self.read_only.clear();
-        self.owes = false;
-    }
-
-    pub(crate) fn become_follower(&mut self, term: Term, leader: Option<ReplicaId>) {
-        if leader.is_some() {
-            self.leaderless_ticks = 0;
-        }
-        self.reset(term);
-        self.leader = leader;
-        self.role = Role::Follower;
-        self.early_reads.clear();
-    }
-
-    pub(crate) fn become_candidate(&mut self) {
-        assert_ne!(
-            self.role,
-            Role::Leader,
-            "a leader of term {} cannot campaign",
-            self.term
-        );
-        self.reset(self.term.next());
-        self.vote = Some(self.id);
-        self.role = Role::Candidate;
-    }
-
-    pub(crate) fn become_pre_candidate(&mut self) {
-        assert_ne!(
-            self.role,
-            Role::Leader,
-            "a leader of term {} cannot campaign",
-            self.term
-        );
-        // Nothing durable changes: neither term nor vote.
-        self.tracker.reset_votes();
-        self.leader = None;
-        self.role = Role::PreCandidate;
-    }
-
-    pub(crate) fn become_leader(&mut self) {
-        assert_ne!(
-            self.role,
-            Role::Follower,
-            "a follower of term {} cannot become the leader",
-            self.term
-        );
-        self.leaderless_ticks = 0;
-        self.reset(self.term);
-        self.leader = Some(self.id);
-        self.role = Role::Leader;
-        if let Some(progress) = self.tracker.progress.get_mut(self.id) {
-            progress.become_replicate();
-            progress.recent_active = true;
-        }
-        // An unapplied membership change may stand anywhere in the log; none may be added before it is known.
-        if !mutant!("new-leader-forgets-a-pending-change") {
-            self.pending_conf_index = self.log.last_index();
-        }
-        // Committing it commits what earlier terms left (Raft paper §8).
-        let taken = self.append_proposals([Payload::Normal(bytes::Bytes::new())]);
-        assert!(taken, "an empty entry is never refused");
-    }
-
-    /// Whether it could lead: a voter that is not installing a snapshot.
-    pub(crate) fn promotable(&self) -> bool {
-        self.tracker
-            .progress
-            .get(self.id)
-            .is_some_and(|progress| !progress.is_learner)
-            && self.log.unstable.snapshot.is_none()
-    }
-
-    /// Starts an election, unless there is a reason not to.
-    pub(crate) fn hup(&mut self, campaign: Campaign) -> Result<(), StepError> {
-        if self.role == Role::Leader || !self.promotable() {
-            return Ok(());
-        }
-        if self.has_unapplied_conf_change()? && !mutant!("campaign-with-an-unapplied-change") {
-            return Ok(());
-        }
-        if self.term.next() >= Term::LIMIT {
-            return Ok(()); // nobody would listen
-        }
-        self.campaign(campaign)
-    }
-
-    /// A committed membership change that is not applied yet may have changed who may vote.
-    fn has_unapplied_conf_change(&self) -> Result<bool, StorageError> {
-        let mut low = self.log.applied.next();
-        let end = self.log.commit.next();
-        while low < end {
-            let entries = self.log.slice(low, end, 1 << 20)?;
-            let Some(last) = entries.last() else {
-                return Ok(false);
-            };
-            if entries
-                .iter()
-                .any(|entry| matches!(entry.payload, Payload::ConfChange(_)))
-            {
-                return Ok(true);
-            }
-            low = last.index.next();
-        }
-        Ok(false)
-    }
-
-    pub(crate) fn campaign(&mut self, campaign: Campaign) -> Result<(), StepError> {
-        let pre = campaign == Campaign::PreElection;
-        if pre {
-            self.become_pre_candidate();
-        } else {
-            self.become_candidate();
-        }
-        let term = if pre { self.term.next() } else { self.term };
-        let (last_index, last_term) = (self.log.last_index(), self.log.last_term()?);
-        let transfer = campaign == Campaign::Transfer;
-        for id in self.tracker.config.voters.ids() {
-            // Its own vote counts once it is durable, like everybody's.
-            let body = match (id == self.id, pre) {
-                (true, true) => MessageBody::PreVoteResponse { reject: false },
-                (true, false) => MessageBody::VoteResponse { reject: false },
-                (false, true) => MessageBody::PreVote {
-                    last_index,
-                    last_term,
-                    transfer,
-                },
-                (false, false) => MessageBody::Vote {
-                    last_index,
-                    last_term,
-                    transfer,
-                },
-            };
-            self.send_in(term, id, body);
-        }
-        Ok(())
-    }
-
-    /// Counts a vote and acts on the result.
-    pub(crate) fn count_vote(&mut self, from: ReplicaId, granted: bool) -> Result<(), StepError> {
-        self.tracker.record_vote(from, granted);
-        match self.tracker.vote_result() {
-            VoteResult::Won if self.role == Role::PreCandidate => self.campaign(Campaign::Election),
-            VoteResult::Won => {
-                self.become_leader();
-                Ok(self.broadcast_append()?)
-            }
-            VoteResult::Lost => {
-                // The term stays: a lost pre-vote was about the next one.
-                self.become_follower(self.term, None);
-                Ok(())
-            }
-            VoteResult::Pending => Ok(()),
-        }
-    }
-
-    // ---- time ----
-
-    pub(crate) fn tick(&mut self) -> Result<(), StepError> {
-        self.election_elapsed += 1;
-        if self.role != Role::Leader {
-            self.leaderless_ticks = self.leaderless_ticks.saturating_add(1);
-            if self.promotable() && self.election_elapsed >= self.election_timeout {
-                self.election_elapsed = 0;
-                return self.start_election();
-            }
-            return Ok(());
-        }
-        self.heartbeat_elapsed += 1;
-        if self.election_elapsed >= self.config.election_ticks {
-            self.election_elapsed = 0;
-            if self.config.check_quorum {
-                self.check_quorum();
-            }
-            // A transfer that took this long failed; the leader goes on (thesis §3.10).
-            if self.transferee.take().is_some() {
-                self.leave_joint_if_due()?;
-            }
-        }
-        if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_ticks {
-            self.heartbeat_elapsed = 0;
-            self.broadcast_heartbeat(self.read_only.newest());
-        }
-        Ok(())
-    }
-
-    pub(crate) fn start_election(&mut self) -> Result<(), StepError> {
-        self.hup(if self.config.pre_vote {
-            Campaign::PreElection
-        } else {
-            Campaign::Election
-        })
-    }
-
-    /// A leader that a quorum has not answered for an election timeout steps down (thesis §6.2).
-    fn check_quorum(&mut self) {
-        if !self.tracker.quorum_active() {
-            self.become_follower(self.term, None);
-        }
-        let own = self.id;
-        for (id, progress) in self.tracker.progress.iter_mut() {
-            if id != own {
-                progress.recent_active = false;
-            }
-        }
     }
 
     // ---- applying ----
