@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use quorate_sim::{Batch, Fault, Options, Profile, Sink, Size, Summary, run as simulate, shrink};
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::cli::Failure;
 
 /// Runs that making a failure smaller may take.
@@ -173,8 +175,9 @@ fn many(args: &SimArgs, options: &Options) -> Result<(), Failure> {
     let mut first = None;
     for profile in &args.profile.0 {
         println!("{profile}: {} seeds from {start}", args.seeds);
+        let before = cpu_s();
         let summary = batch.run(*profile, options);
-        print(&summary, threads);
+        print(&summary, threads, cpu_s() - before);
         first = first.or(summary.failures.into_iter().next());
         if first.is_some() && !args.keep_going {
             break;
@@ -190,7 +193,13 @@ fn fresh() -> u64 {
         .map_or(0, |since| since.as_micros() as u64)
 }
 
-fn print(summary: &Summary, threads: usize) {
+/// Seconds of processor time that this process has used.
+fn cpu_s() -> f64 {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec as f64 + used.tv_nsec as f64 / 1e9
+}
+
+fn print(summary: &Summary, threads: usize, cpu_s: f64) {
     let wall = summary.wall.as_secs_f64();
     let virtual_s = summary.virtual_us as f64 / 1e6;
     let (operations, faults) = summary.least.unwrap_or_default();
@@ -220,12 +229,12 @@ fn print(summary: &Summary, threads: usize) {
         ms(summary.convergence_us_max)
     );
     println!(
-        "  {:.0} virtual seconds, {:.0} operations and {:.0} events per second of wall time; digest {:016x}",
-        virtual_s / wall,
-        summary.operations as f64 / wall,
-        summary.events as f64 / wall,
-        summary.digest
+        "  {cpu_s:.1} s of processor time; for each of them {:.0} virtual seconds, {:.0} operations, {:.0} events",
+        virtual_s / cpu_s,
+        summary.operations as f64 / cpu_s,
+        summary.events as f64 / cpu_s
     );
+    println!("  digest {:016x}", summary.digest);
     for failure in &summary.failures {
         println!("  failed: seed {}: {}", failure.seed, failure.violation.property);
     }

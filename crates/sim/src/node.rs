@@ -33,6 +33,8 @@ pub(crate) struct Node {
     pub(crate) slow_disk: (u64, u64),
     /// The disk completes nothing until then.
     pub(crate) stalled_until_us: u64,
+    /// What began while the disk was slow takes until then.
+    pub(crate) late_until_us: u64,
     /// The disk has no room for another file until then.
     pub(crate) full_until_us: u64,
     /// The disk was told to die in one of its next operations; how the machine then dies.
@@ -60,6 +62,7 @@ impl Node {
             turn_planned: false,
             slow_disk: (1, 0),
             stalled_until_us: 0,
+            late_until_us: 0,
             full_until_us: 0,
             armed: None,
             may_fail: false,
@@ -85,6 +88,11 @@ impl Node {
         self.engine.fail_make_durable(NEVER);
         self.armed = None;
         self.may_fail = false;
+    }
+
+    /// Whether the disk works as fast as it should, and everything that it took longer for is done.
+    pub(crate) fn has_good_disk(&self, now_us: u64) -> bool {
+        now_us >= self.slow_disk.1 && now_us >= self.stalled_until_us && now_us >= self.late_until_us
     }
 
     /// How much slower the disk is now.

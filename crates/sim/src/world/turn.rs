@@ -93,8 +93,11 @@ impl World {
             self.begin_sync(node);
         }
         if let Some(up_to) = turn.make_durable {
-            let delay =
-                self.rng.range(50, self.plan.disk.durable_us_max) * self.nodes[node].slowness(self.now_us);
+            let slowness = self.nodes[node].slowness(self.now_us);
+            let delay = self.rng.range(50, self.plan.disk.durable_us_max) * slowness;
+            if slowness > 1 {
+                self.nodes[node].late_until_us = self.now_us + delay;
+            }
             self.queue
                 .push(self.now_us + delay, Event::Durable { node, life, up_to });
         }

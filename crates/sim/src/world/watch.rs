@@ -110,8 +110,7 @@ impl World {
 
     /// What is checked once per tick of a node.
     pub(super) fn check_tick(&mut self, node: usize) -> Result<(), Violation> {
-        let state = &self.nodes[node];
-        if state.slowness(self.now_us) > 1 || self.now_us < state.stalled_until_us {
+        if !self.nodes[node].has_good_disk(self.now_us) {
             self.oracles.log_bounds.excused(node);
         } else {
             let ticks_max = GC_TICKS_MAX + 4 * self.plan.disk.durable_us_max / self.plan.store.tick_us;
