@@ -19,7 +19,7 @@
 //! | `node`, `process`, `clock` | machines, the processes on them, their clocks |
 //! | `network`, `message` | connections and messages |
 //! | `faults`, `heal` | the two phases |
-//! | `workload`, `judge` | clients, and what they may see |
+//! | `workload`, `judge`, `record` | clients, and what they may see |
 //! | `oracle` | what must hold after every step |
 //! | [`linearizability`] | judging what clients saw, in a simulation or anywhere else |
 //! | [`script`] | worlds in which a test decides what happens |
@@ -40,6 +40,7 @@ mod panics;
 mod plan;
 mod process;
 mod queue;
+mod record;
 mod rng;
 mod run;
 pub mod script;

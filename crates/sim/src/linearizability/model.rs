@@ -206,12 +206,12 @@ pub(super) fn apply(state: KvState, command: &Command) -> (KvState, Answer) {
         }
         Command::SetRange { offset, value: part } => {
             let mut whole = value.as_ref().map_or_else(Vec::new, |value| value.to_vec());
-            let Some(end) = range_end(*offset, part.len()) else {
-                return (state, Answer::Refused);
-            };
             if part.is_empty() {
                 return (state, Answer::Int(whole.len() as i64));
             }
+            let Some(end) = range_end(*offset, part.len()) else {
+                return (state, Answer::Refused);
+            };
             whole.resize(whole.len().max(end), 0);
             whole[end - part.len()..end].copy_from_slice(part);
             let length = whole.len() as i64;

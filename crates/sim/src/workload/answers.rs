@@ -6,6 +6,7 @@ use quorate_store::{ClientOutcome, RequestId};
 use super::key::{Kind, Use};
 use super::{Answered, Asker, Pending, Workload, node_of};
 use crate::judge::{LINEARIZABLE, OUTCOME};
+use crate::linearizability::{History, Verdict};
 use crate::oracle::Violation;
 
 impl Workload {
@@ -52,6 +53,7 @@ impl Workload {
             );
             return Err(Violation::new("every request is answered once", detail));
         };
+        self.recorder.answered(now_us, id, outcome);
         let asker = pending.asker;
         let ok = self
             .judge(now_us, &pending, outcome)
@@ -175,8 +177,13 @@ impl Workload {
         self.pending.len()
     }
 
+    /// What the clients saw so far.
+    pub(crate) fn history(&self) -> History {
+        self.recorder.history()
+    }
+
     /// Judges every key's whole history.
-    pub(crate) fn end(&self) -> Result<(), Violation> {
+    pub(crate) fn end(&mut self) -> Result<(), Violation> {
         for key in &self.keys {
             let result = match &key.history {
                 Use::List(list) => list.end(),
@@ -191,10 +198,16 @@ impl Workload {
                 )
             })?;
         }
-        if self.pending.is_empty() {
-            Ok(())
-        } else {
-            Err(Violation::new(OUTCOME, "requests are left".into()))
+        if !self.pending.is_empty() {
+            return Err(Violation::new(OUTCOME, "requests are left".into()));
         }
+        match self.recorder.verdict() {
+            Verdict::Linearizable => {}
+            Verdict::NotLinearizable(explanation) => {
+                return Err(Violation::new(LINEARIZABLE, explanation.to_string()));
+            }
+            Verdict::Unknown(_) => self.outcomes.unjudged += 1,
+        }
+        Ok(())
     }
 }

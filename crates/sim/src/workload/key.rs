@@ -129,7 +129,8 @@ fn mixed(rng: &mut Rng, key: Bytes, value: Bytes, shard: ShardId) -> Op {
         3 => Op::GetDelete { key },
         4 => Op::Noop,
         5 if shard == ShardId(0) => Op::Flush,
-        6 => Op::IncrementFloat { key, delta: 0.5 },
+        6 if shard == ShardId(0) => Op::IncrementFloat { key, delta: 0.5 },
+        6 => Op::Increment { key, delta: -3 },
         7 => Op::SetAllIfAbsent {
             pairs: vec![(key, value)],
         },

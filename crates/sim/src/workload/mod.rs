@@ -14,6 +14,7 @@ use quorate_store::{ClientRequest, RequestId, RouteMode, ShardRoute, Target, kv}
 
 use crate::judge::{Counter, List, Register};
 use crate::plan::LoadPlan;
+use crate::record::Recorder;
 use crate::rng::{Rng, mix};
 
 use key::{Key, Kind, Use};
@@ -71,6 +72,8 @@ pub struct Outcomes {
     pub unknown: u64,
     /// Requests sent elsewhere.
     pub redirected: u64,
+    /// Whole histories for which the linearizability checker's budget did not suffice.
+    pub unjudged: u64,
 }
 
 impl Outcomes {
@@ -93,6 +96,7 @@ pub(crate) struct Workload {
     next_id: u64,
     next_token: u32,
     outcomes: Outcomes,
+    recorder: Recorder,
 }
 
 /// What is asked of whom.
@@ -188,6 +192,7 @@ impl Workload {
             next_id: 0,
             next_token: 0,
             outcomes: Outcomes::default(),
+            recorder: Recorder::new(stale_reads),
         }
     }
 
@@ -303,10 +308,22 @@ impl Workload {
             mode: ask.mode,
             timeout_ms: ask.timeout_ms,
         };
+        self.recorder
+            .invoked(now_us, client_number(ask.asker), &request);
         Issued {
             node: ask.node,
             request,
         }
+    }
+}
+
+/// In a history. Those who ask in the last phase get numbers that no client has.
+fn client_number(asker: Asker) -> u64 {
+    const LAST: u64 = 1_000;
+    match asker {
+        Asker::Client(client) => client as u64,
+        Asker::Last(LastTask::Write { node, .. }) => LAST + node as u64,
+        Asker::Last(LastTask::Read { key }) => 2 * LAST + key as u64,
     }
 }
 

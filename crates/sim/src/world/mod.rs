@@ -13,6 +13,7 @@ use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
 use quorate_store::{Bootstrap, ReplicaStatus};
 
 use crate::clock::Clock;
+use crate::linearizability::History;
 use crate::network::Network;
 use crate::node::Node;
 use crate::oracle::{Oracles, Violation};
@@ -190,6 +191,12 @@ impl World {
     #[must_use]
     pub fn outcomes(&self) -> Outcomes {
         self.workload.outcomes()
+    }
+
+    /// What the clients did and saw so far, for the linearizability checker.
+    #[must_use]
+    pub fn client_history(&self) -> History {
+        self.workload.history()
     }
 
     /// A hash over everything that happened.
