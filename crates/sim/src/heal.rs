@@ -57,6 +57,7 @@ impl World {
         }
         if !self.is_over() {
             self.workload.end()?;
+            self.check_history()?;
         }
         Ok(Recovery {
             progress_us,

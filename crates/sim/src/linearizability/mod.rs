@@ -16,6 +16,7 @@
 //! | `read`, `write` | histories in files |
 //! | `conformance` | directories of histories with known verdicts |
 //! | `appends` | a cheap oracle for keys to which distinguishable tokens are appended |
+//! | `demand` | for tests |
 //!
 //! Left out: models of several keys at once (a multi-key command is recorded as one operation for each key), and
 //! the order of one client's operations where they overlap (pipelining).
@@ -23,6 +24,7 @@
 mod appends;
 mod bits;
 mod conformance;
+mod demand;
 mod explain;
 mod history;
 mod html;
@@ -40,6 +42,7 @@ use bytes::Bytes;
 
 pub use appends::check_appends;
 pub use conformance::{KnownHistory, known_histories};
+pub use demand::assert_linearizable;
 pub use explain::{Explanation, Part};
 pub use history::{
     Answer, Command, Condition, Deadline, History, ModelKind, Operation, OperationId, Outcome, Unit,

@@ -187,6 +187,7 @@ impl World {
             body: call.body.clone(),
             called_us: self.now_us,
             ended: None,
+            open_attempts: 0,
         });
         let node = call.via.unwrap_or(callers.clients[client.0].node);
         callers.calls.push(CallState {
@@ -425,6 +426,8 @@ impl World {
         let client = &mut self.callers.clients[self.callers.history[call].client.0];
         let state = &mut self.callers.calls[call];
         state.is_open |= may_be_applied;
+        let stands_alone = may_be_applied && state.call.session.is_none();
+        self.callers.history[call].open_attempts += u64::from(stands_alone);
         if state.call.via.is_none() {
             let nodes = self.nodes.len();
             let mut others = (1..=nodes).map(|step| (state.node + step) % nodes);

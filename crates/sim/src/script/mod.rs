@@ -21,6 +21,7 @@
 //! | `call`, `clients` | named clients, one call at a time or as programs, over links that lose and delay |
 //! | `steer` | nodes, disks, clocks, network |
 //! | `filter` | what becomes of single messages |
+//! | `judge` | whether what the clients saw is linearizable |
 //! | `look` | the state of the cluster, and waiting for one |
 //!
 //! Nodes are counted from 0. All that the oracles check is checked here as well; every method that lets time
@@ -29,6 +30,7 @@
 mod call;
 mod clients;
 mod filter;
+mod judge;
 mod look;
 mod setup;
 mod steer;

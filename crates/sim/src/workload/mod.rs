@@ -1,8 +1,9 @@
 //! The clients: what they ask, what they are told, and the judgement of both.
 //!
 //! A client has one request under way at a time, on one node, and changes nodes when it likes or must. Every
-//! shard has keys of each kind that can be judged (see `judge`); shard 0 and some keys get commands of other
-//! kinds, whose effect is compared between the replicas only.
+//! shard has keys of each kind that can be judged as it grows (see `judge`); some keys get commands of other
+//! kinds, which are judged at the end only (see `record`). On shard 0, which is flushed now and then, effects are
+//! compared between the replicas only.
 
 mod answers;
 mod key;
@@ -308,8 +309,7 @@ impl Workload {
             mode: ask.mode,
             timeout_ms: ask.timeout_ms,
         };
-        self.recorder
-            .invoked(now_us, client_number(ask.asker), &request);
+        self.recorder.invoked(now_us, client_number(ask.asker), &request);
         Issued {
             node: ask.node,
             request,
