@@ -104,6 +104,8 @@ pub enum Outcome {
     Busy,
     /// Another term's entry is committed at its index (O1). Not applied.
     Superseded,
+    /// Not proposed: a disk that it needs has too little space left (H1). Not applied.
+    DiskFull,
     /// May or may not be applied, now or later.
     Unknown(UnknownReason),
 }
@@ -215,4 +217,6 @@ pub struct TermAnswer {
 pub struct StoreHealth {
     /// The disk has less space left than the low-space mark (H1).
     pub is_full: bool,
+    /// A log write has been pending for longer than an election timeout (H2).
+    pub is_slow: bool,
 }

@@ -170,6 +170,11 @@ impl LogWriter {
         self.shared.log.try_lock().ok().map(|log| log.bytes_on_disk())
     }
 
+    /// Bytes that the log's disk has left; `None` while the log is busy, or if the system does not say.
+    pub(crate) fn available_bytes(&self) -> Option<u64> {
+        self.shared.log.try_lock().ok()?.available_bytes()
+    }
+
     pub(crate) fn stats(&self) -> LogStats {
         LogStats {
             syncs: self.shared.syncs.load(Ordering::Relaxed),

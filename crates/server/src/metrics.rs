@@ -121,6 +121,12 @@ pub struct NodeStatus {
     pub cluster: String,
     /// This store's id.
     pub store: u64,
+    /// The disk of the Raft log has less space left than `low_space_bytes` (H1).
+    pub disk_full: bool,
+    /// A log write has been pending for longer than an election timeout (H2).
+    pub disk_slow: bool,
+    /// Bytes left on the disk of the Raft log, if known.
+    pub disk_available_bytes: Option<u64>,
     /// One row for each local replica, sorted by shard.
     pub shards: Vec<ShardRow>,
     /// Totals.
@@ -242,6 +248,7 @@ impl Shared {
         );
         if let Some(status) = self.status() {
             out.counters(&status.counters);
+            out.disk(&status);
             out.shards(&status.shards);
         }
         out.text
@@ -431,6 +438,29 @@ impl Exposition {
         ];
         for (name, help, value) in now {
             self.value(&format!("quorate_{name}"), "gauge", help, value as f64);
+        }
+    }
+
+    fn disk(&mut self, status: &NodeStatus) {
+        let gauges = [
+            (
+                "available_bytes",
+                "Left on the log's disk; -1 when unknown.",
+                status.disk_available_bytes.map_or(-1.0, |bytes| bytes as f64),
+            ),
+            (
+                "full_bool",
+                "1 when less is left than low_space_bytes.",
+                f64::from(u8::from(status.disk_full)),
+            ),
+            (
+                "slow_bool",
+                "1 while a log write is pending for longer than an election timeout.",
+                f64::from(u8::from(status.disk_slow)),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            self.value(&format!("quorate_disk_{name}"), "gauge", help, value);
         }
     }
 

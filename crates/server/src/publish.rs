@@ -25,9 +25,13 @@ pub(crate) fn status(reactor: &mut Reactor) {
         .collect();
     reactor.next_publish_us = now_us + EVERY_US + EVERY_US_PER_REPLICA * rows.len() as u64;
     count(reactor);
+    let health = reactor.store.health();
     reactor.shared.publish(NodeStatus {
         cluster: reactor.store.cluster().to_string(),
         store: reactor.store.id().0,
+        disk_full: health.is_full,
+        disk_slow: health.is_slow,
+        disk_available_bytes: health.available_bytes,
         shards: rows,
         counters: reactor.counters.clone(),
     });

@@ -66,6 +66,9 @@ pub(crate) struct Parts {
     pub(crate) view: ViewKeeper,
 }
 
+/// Microseconds between two looks at the space that the log's disk has left.
+const DISK_LOOK_US: u64 = 500_000;
+
 pub(crate) struct Reactor {
     config: ServerConfig,
     poll: Poll,
@@ -86,6 +89,7 @@ pub(crate) struct Reactor {
     events: Events,
     next_tick_us: u64,
     pub(crate) next_publish_us: u64,
+    next_disk_look_us: u64,
     /// When the node began to stop.
     stopping_us: Option<u64>,
     // Empty between turns (`peer_events` mostly); kept for their allocations.
@@ -133,6 +137,7 @@ impl Reactor {
             events: Events::with_capacity(EVENTS),
             next_tick_us: times.mono_us,
             next_publish_us: times.mono_us,
+            next_disk_look_us: times.mono_us,
             stopping_us: None,
             requests: Vec::new(),
             node_commands: Vec::new(),
@@ -481,11 +486,42 @@ impl Reactor {
             self.shared.set_stopping();
             self.store.handle(self.times, Input::Shutdown)?;
         }
+        self.look_at_disk()?;
         self.store.handle(self.times, Input::Tick)?;
         self.turn()?;
         self.view.refresh(&self.connections, &self.counters);
         publish::status(self);
         Ok(self.stopping_us.is_some_and(|since| self.has_drained(since)))
+    }
+
+    /// Tells the store how much space the log's disk has left (H1).
+    fn look_at_disk(&mut self) -> Result<(), RunError> {
+        if self.times.mono_us < self.next_disk_look_us {
+            return Ok(());
+        }
+        self.next_disk_look_us = self.times.mono_us + DISK_LOOK_US;
+        let Some(available_bytes) = self.log.available_bytes() else {
+            return Ok(());
+        };
+        let before = self.store.health().is_full;
+        self.store
+            .handle(self.times, Input::DiskSpace { available_bytes })?;
+        let is_full = self.store.health().is_full;
+        let low_space_bytes = self.config.low_space_bytes;
+        match (before, is_full) {
+            (false, true) => tracing::warn!(
+                available_bytes,
+                low_space_bytes,
+                "disk nearly full: this store leads nothing and accepts only deletes"
+            ),
+            (true, false) => tracing::info!(available_bytes, "disk has space again"),
+            _ => {}
+        }
+        if is_full {
+            // What log GC has freed is found, and a segment that could not be made is tried again.
+            self.log.maintain_now();
+        }
+        Ok(())
     }
 
     fn has_drained(&self, since_us: u64) -> bool {

@@ -127,6 +127,7 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         clock_drift_max: config.clock_drift_max,
         log_retention_bytes: config.log_retention_bytes_per_shard,
         log_retention_store_bytes: config.log_retention_bytes,
+        low_space_bytes: config.low_space_bytes,
         seed: random_u64()?,
         ..StoreOptions::default()
     };

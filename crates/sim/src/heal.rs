@@ -83,6 +83,7 @@ impl World {
             state.slow_disk = (1, 0);
             state.stalled_until_us = 0;
             state.full_until_us = 0;
+            state.disk.set_capacity(u64::MAX);
             state.clock.settle(self.now_us);
             self.plan_tick(node);
             self.wake(node);

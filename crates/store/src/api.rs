@@ -73,6 +73,9 @@ pub enum Refusal {
     /// Too many requests under way.
     #[error("too many requests under way")]
     Busy,
+    /// This store's disk, or one that the quorum needs, has too little space left (H1).
+    #[error("a disk that the write needs is full, and only deletes are accepted until there is space")]
+    DiskFull,
     /// The slot has no shard here.
     #[error("no shard holds the slot")]
     NoShard,

@@ -228,6 +228,7 @@ impl<E: Engine> Store<E> {
         let id = forward.request.id;
         let outcome = match response.outcome {
             Outcome::Done(answer) => ClientOutcome::Done(answer),
+            Outcome::DiskFull => ClientOutcome::NotApplied(Refusal::DiskFull),
             Outcome::Superseded if matches!(forward.request.body, ForwardBody::Write(_)) => {
                 ClientOutcome::NotApplied(Refusal::Superseded)
             }

@@ -66,6 +66,11 @@ pub enum Input {
         /// Who is to lead.
         to: StoreId,
     },
+    /// The driver has looked at the disk of the Raft log (H1).
+    DiskSpace {
+        /// Bytes left.
+        available_bytes: u64,
+    },
     /// Hand leaderships away and take no new requests.
     Shutdown,
 }
@@ -120,6 +125,8 @@ pub struct StoreOptions {
     pub requests_max: usize,
     /// Move leaderships to each shard's preferred store.
     pub spread_leaders: bool,
+    /// With fewer bytes left on the disk of the Raft log the store is full (H1); 0: never.
+    pub low_space_bytes: u64,
     /// Seed of all randomness.
     pub seed: u64,
 }
@@ -140,6 +147,7 @@ impl Default for StoreOptions {
             snapshot_chunk_bytes: 256 << 10,
             requests_max: 200_000,
             spread_leaders: true,
+            low_space_bytes: 256 << 20,
             seed: 0,
         }
     }
@@ -175,6 +183,9 @@ impl PeerTable {
     }
     pub(crate) fn down(&mut self, store: StoreId) {
         self.up_since_us.remove(&store);
+    }
+    pub(crate) fn all_up(&self) -> impl Iterator<Item = StoreId> + '_ {
+        self.up_since_us.keys().copied()
     }
     pub(crate) fn is_up(&self, store: StoreId) -> bool {
         self.up_since_us.contains_key(&store)

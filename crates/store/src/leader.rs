@@ -25,6 +25,10 @@ impl<E: Engine> Store<E> {
         request: Option<ClientRequest>,
     ) -> Result<(), StoreError> {
         match body {
+            ForwardBody::Write(op) if self.is_out_of_space(at, &op) => {
+                self.answer(waiter, Outcome::DiskFull);
+                Ok(())
+            }
             ForwardBody::Write(op) => {
                 self.take_write(
                     times,

@@ -14,6 +14,7 @@
 //! | `ticker` | time: elections, deadlines, expiry (rules T), spreading leaders |
 //! | `log_gc` | forgetting entries that the engine has made durable |
 //! | `snapshot` | feeding a follower that is too far behind (P5) |
+//! | `health` | a disk that is full or slow (rules H) |
 //! | `rebuild` | a replica whose log was damaged comes back from its peers (P3) |
 //! | `space` | removing data that nothing refers to |
 //! | `kv` | the key-value state machine |
@@ -24,6 +25,7 @@ mod bootstrap;
 mod counters;
 mod descriptor;
 mod gateway;
+mod health;
 mod io;
 pub mod kv;
 mod leader;
@@ -43,6 +45,7 @@ pub use api::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Shard
 pub use bootstrap::{Bootstrap, FIRST, SLOTS};
 pub use counters::Counters;
 pub use descriptor::{Applied, Descriptor};
+pub use health::HealthStatus;
 pub use io::{Effects, Input, LogToken, StoreOptions, Times};
 pub use rebuild::RebuildStatus;
 pub use status::ReplicaStatus;

@@ -18,6 +18,7 @@ use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
 use crate::counters::Counters;
 use crate::descriptor::{self, Applied, Descriptor};
 use crate::gateway::Gateway;
+use crate::health::Health;
 use crate::io::{Effects, Input, LogToken, PeerTable, StoreOptions, Times};
 use crate::kv::Space;
 use crate::rebuild::{self, Rebuild};
@@ -105,6 +106,7 @@ pub struct Store<E: Engine> {
     pub(crate) router: Router,
     pub(crate) gateway: Gateway,
     pub(crate) peers: PeerTable,
+    pub(crate) health: Health,
     pub(crate) started_us: u64,
     pub(crate) ticks: u64,
     pub(crate) shutting_down: bool,
@@ -163,6 +165,7 @@ impl<E: Engine> Store<E> {
             router,
             gateway: Gateway::new(process),
             peers: PeerTable::default(),
+            health: Health::default(),
             started_us: times.mono_us,
             ticks: 0,
             shutting_down: false,
@@ -309,6 +312,7 @@ impl<E: Engine> Store<E> {
             Input::Peer { from, message } => self.peer(times, from, message),
             Input::PeerUp { store } => {
                 self.peers.up(store, times.mono_us);
+                self.greet(store);
                 Ok(())
             }
             Input::PeerDown { store } => self.peer_down(times, store),
@@ -316,6 +320,10 @@ impl<E: Engine> Store<E> {
             Input::TransferLeader { shard, to } => self.transfer_to(shard, to),
             Input::LogWritten { token } => self.log_written(token),
             Input::EngineDurable { up_to } => self.engine_durable(up_to),
+            Input::DiskSpace { available_bytes } => {
+                self.disk_space(available_bytes);
+                Ok(())
+            }
             Input::Shutdown => {
                 self.shutting_down = true;
                 Ok(())
@@ -354,6 +362,7 @@ impl<E: Engine> Store<E> {
         }
         if !batch.ops.is_empty() {
             self.last_token = token.0;
+            self.health.log_given(token, times.mono_us);
             self.out.log.push((token, batch));
         }
         Ok(())
@@ -486,6 +495,7 @@ impl<E: Engine> Store<E> {
     }
 
     fn log_written(&mut self, token: LogToken) -> Result<(), StoreError> {
+        self.health.log_written(token);
         for at in 0..self.replicas.len() {
             while let Some(append) = self.replicas[at].appends.front()
                 && append.token <= token
@@ -545,7 +555,10 @@ impl<E: Engine> Store<E> {
                 Ok(())
             }
             PeerMessage::TermAnswer(answer) => self.term_answer(from, answer),
-            PeerMessage::StoreHealth(_) => Ok(()),
+            PeerMessage::StoreHealth(health) => {
+                self.health.told(from, health, self.ticks);
+                Ok(())
+            }
         }
     }
 
@@ -579,10 +592,9 @@ impl<E: Engine> Store<E> {
             {
                 return Ok(()); // L2
             }
-            // Others like to give a shard back to its preferred store; not to one that is leaving.
-            MessageBody::TimeoutNow if self.shutting_down => return Ok(()),
+            // Others like to give a shard back to its preferred store; not to one that is leaving or not well.
             // Two stopping nodes would hand leadership back and forth.
-            MessageBody::TimeoutNow if self.shutting_down => return Ok(()),
+            MessageBody::TimeoutNow if self.shutting_down || self.health.is_unwell() => return Ok(()),
             // Snapshots come in chunks; a bare message carries no data.
             MessageBody::Snapshot(_) => return Ok(()),
             _ => {}
@@ -654,6 +666,7 @@ impl<E: Engine> Store<E> {
                     Outcome::Done(answer) => ClientOutcome::Done(answer),
                     Outcome::Unknown(reason) => ClientOutcome::Unknown(reason),
                     Outcome::Superseded => ClientOutcome::NotApplied(Refusal::Superseded),
+                    Outcome::DiskFull => ClientOutcome::NotApplied(Refusal::DiskFull),
                     Outcome::Busy | Outcome::NotLeader { .. } | Outcome::StaleEpoch { .. } => {
                         ClientOutcome::NotApplied(Refusal::Busy)
                     }

@@ -41,11 +41,12 @@ impl<E: Engine> Store<E> {
             }
             self.mark(at);
         }
+        self.health_tick(times);
         self.bound_replay();
         self.gateway_tick(times)?;
         self.snapshots_tick(times)?;
         self.drop_garbage()?;
-        if self.shutting_down {
+        if self.shutting_down || self.health.is_unwell() {
             self.hand_over()?;
         } else if self.options.spread_leaders && self.ticks.is_multiple_of(SPREAD_TICKS) {
             self.spread(times)?;
@@ -136,6 +137,7 @@ impl<E: Engine> Store<E> {
         for at in 0..self.replicas.len() {
             let preferred = self.preferred(at);
             if preferred != self.identity.store
+                && !self.health.is_peer_unwell(preferred)
                 && self.peers.up_for_us(preferred, times.mono_us) >= SETTLED_US
             {
                 let Some(target) = self.replicas[at].descriptor.replica_on(preferred) else {
@@ -149,12 +151,16 @@ impl<E: Engine> Store<E> {
         Ok(())
     }
 
-    /// A stopping node leaves nothing behind that it leads.
+    /// A node that stops, or is not well, leaves nothing behind that a store that is well can lead.
     fn hand_over(&mut self) -> Result<(), StoreError> {
         for at in 0..self.replicas.len() {
             let members = self.replicas[at].descriptor.members.clone();
             for (target, store) in members {
-                if store != self.identity.store && self.peers.is_up(store) && self.transfer(at, target)? {
+                if store != self.identity.store
+                    && self.peers.is_up(store)
+                    && !self.health.is_peer_unwell(store)
+                    && self.transfer(at, target)?
+                {
                     break;
                 }
             }

@@ -17,6 +17,7 @@ const OUTCOME_STALE_EPOCH: u8 = 3;
 const OUTCOME_BUSY: u8 = 4;
 const OUTCOME_SUPERSEDED: u8 = 5;
 const OUTCOME_UNKNOWN: u8 = 6;
+const OUTCOME_DISK_FULL: u8 = 7;
 
 impl Wire for Answer {
     const BYTES_MIN: usize = 1;
@@ -82,6 +83,7 @@ impl Wire for Outcome {
             }
             Outcome::Busy => out.push(OUTCOME_BUSY),
             Outcome::Superseded => out.push(OUTCOME_SUPERSEDED),
+            Outcome::DiskFull => out.push(OUTCOME_DISK_FULL),
             Outcome::Unknown(reason) => {
                 out.push(OUTCOME_UNKNOWN);
                 reason.put(out);
@@ -100,6 +102,7 @@ impl Wire for Outcome {
             },
             OUTCOME_BUSY => Outcome::Busy,
             OUTCOME_SUPERSEDED => Outcome::Superseded,
+            OUTCOME_DISK_FULL => Outcome::DiskFull,
             OUTCOME_UNKNOWN => Outcome::Unknown(UnknownReason::take(reader)?),
             tag => return Err(reader.unknown_tag("outcome", tag)),
         })

@@ -48,13 +48,15 @@ impl Wire for TermAnswer {
 }
 
 impl Wire for StoreHealth {
-    const BYTES_MIN: usize = 1;
+    const BYTES_MIN: usize = 2;
     fn put(&self, out: &mut Vec<u8>) {
         out.push(u8::from(self.is_full));
+        out.push(u8::from(self.is_slow));
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(StoreHealth {
             is_full: reader.bool("is full")?,
+            is_slow: reader.bool("is slow")?,
         })
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Gen(pub(crate) u64);
 
 pub(crate) const OPS: u64 = 14;
 pub(crate) const QUERIES: u64 = 7;
-pub(crate) const OUTCOMES: u64 = 11;
+pub(crate) const OUTCOMES: u64 = 12;
 pub(crate) const BODIES: u64 = 14;
 pub(crate) const PEER_MESSAGES: u64 = 6;
 /// Kinds of node messages.
@@ -203,6 +203,7 @@ impl Gen {
             7 => Outcome::StaleEpoch { epoch: self.epoch() },
             8 => Outcome::Busy,
             9 => Outcome::Superseded,
+            10 => Outcome::DiskFull,
             _ => Outcome::Unknown(match self.below(4) {
                 0 => UnknownReason::Timeout,
                 1 => UnknownReason::ConnectionLost,
@@ -453,7 +454,10 @@ impl Gen {
                 term: self.term(),
                 is_sound: self.bool(),
             }),
-            _ => PeerMessage::StoreHealth(StoreHealth { is_full: self.bool() }),
+            _ => PeerMessage::StoreHealth(StoreHealth {
+                is_full: self.bool(),
+                is_slow: self.bool(),
+            }),
         }
     }
 }

@@ -174,6 +174,15 @@ pub struct ConfigLayer {
         help_heading = "Storage"
     )]
     pub log_retention_bytes: Option<ByteSize>,
+    /// With less space left on the log's disk the store leads nothing and accepts only deletes; 0: never
+    /// [default: 256MiB]
+    #[arg(
+        long,
+        env = "QUORATE_LOW_SPACE_BYTES",
+        value_name = "SIZE",
+        help_heading = "Storage"
+    )]
+    pub low_space_bytes: Option<ByteSize>,
     /// Who syncs the log. inline: the reactor. thread: a thread beside it. auto: inline while syncs are quick
     /// [default: auto]
     #[arg(long, env = "QUORATE_LOG_SYNC", value_name = "HOW", help_heading = "Storage")]
@@ -219,6 +228,7 @@ impl ConfigLayer {
                 .log_retention_bytes_per_shard
                 .or(below.log_retention_bytes_per_shard),
             log_retention_bytes: self.log_retention_bytes.or(below.log_retention_bytes),
+            low_space_bytes: self.low_space_bytes.or(below.low_space_bytes),
             log_sync: self.log_sync.or(below.log_sync),
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),

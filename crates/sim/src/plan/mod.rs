@@ -169,6 +169,7 @@ impl Plan {
             append_bytes_max: rng.range_log(200, 100_000),
             snapshot_chunk_bytes: rng.range_log(64, 8_192) as usize,
             requests_max: if rng.one_in(8) { 2 } else { 1_000 },
+            low_space_bytes: 64 << 10,
             spread_leaders: rng.one_in(2),
             seed: 0,
         };

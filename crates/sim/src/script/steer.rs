@@ -121,6 +121,13 @@ impl World {
         self.fill_disk(node, self.now_us + FOR_EVER);
     }
 
+    /// The disk has `bytes` left for files that are made from now on (H1); `u64::MAX`: no bound.
+    pub fn set_space_left(&mut self, node: usize, bytes: u64) {
+        let disk = &self.nodes[node].disk;
+        let used: usize = disk.visible().values().map(Vec::len).sum();
+        disk.set_capacity(bytes.saturating_add(used as u64));
+    }
+
     /// There is room again.
     pub fn free_full_disk(&mut self, node: usize) {
         self.nodes[node].full_until_us = self.now_us;

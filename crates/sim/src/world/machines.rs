@@ -1,7 +1,8 @@
 //! Machines: processes start and die, disks complete what they were given.
 
-use quorate_storage::disk;
+use quorate_storage::disk::{self, Disk};
 use quorate_storage::engine::BatchSeq;
+use quorate_store::Input;
 
 use super::{Event, World};
 use crate::node::Death;
@@ -241,6 +242,7 @@ impl World {
 
     pub(super) fn maintain(&mut self, node: usize) -> Result<(), Violation> {
         let life = self.nodes[node].life;
+        let disk = self.nodes[node].disk.clone();
         let Some(process) = &mut self.nodes[node].process else {
             return Ok(());
         };
@@ -255,6 +257,11 @@ impl World {
                 Ok(false) => break,
                 Err(stop) => return self.stopped(node, stop),
             }
+        }
+        let available_bytes = disk.available().unwrap_or(u64::MAX);
+        if available_bytes < u64::MAX || process.store.health().is_full {
+            process.inbox.push_back(Input::DiskSpace { available_bytes });
+            self.wake(node);
         }
         self.queue
             .push(self.now_us + MAINTAIN_US, Event::Maintain { node, life });

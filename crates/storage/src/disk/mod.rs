@@ -36,6 +36,8 @@ pub trait Disk {
     fn sync_dir(&self) -> io::Result<()>;
     /// Renames over whatever has the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Bytes that files may still grow by.
+    fn available(&self) -> io::Result<u64>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
 }
@@ -69,6 +71,9 @@ impl<D: Disk> Disk for Arc<D> {
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         (**self).rename(from, to)
+    }
+    fn available(&self) -> io::Result<u64> {
+        (**self).available()
     }
     fn remove(&self, name: &str) -> io::Result<()> {
         (**self).remove(name)

@@ -136,6 +136,11 @@ impl Disk for RealDisk {
         self.dir.sync_all()
     }
 
+    fn available(&self) -> io::Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.dir)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
     }

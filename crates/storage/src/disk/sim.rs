@@ -89,6 +89,8 @@ struct Inner {
     write_fault: Option<(u64, Fault)>,
     sync_fault: Option<(u64, Fault)>,
     create_fault: Option<Fault>,
+    /// Bytes that all files together may have.
+    capacity: u64,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +152,7 @@ impl SimDisk {
             write_fault: None,
             sync_fault: None,
             create_fault: None,
+            capacity: u64::MAX,
         };
         Self {
             inner: Arc::new(Mutex::new(inner)),
@@ -207,6 +210,11 @@ impl SimDisk {
     /// Fails every creation until called again with `None`.
     pub fn fail_creates(&self, fault: Option<Fault>) {
         self.lock().create_fault = fault;
+    }
+
+    /// From now on all files together have at most so many bytes (`u64::MAX`: no bound); what is there stays.
+    pub fn set_capacity(&self, bytes: u64) {
+        self.lock().capacity = bytes;
     }
 
     /// Flips one bit of a file, durably.
@@ -279,6 +287,18 @@ impl Inner {
         self.write_fault = None;
         self.sync_fault = None;
         self.create_fault = None;
+    }
+
+    fn available(&self) -> u64 {
+        if self.create_fault == Some(Fault::NoSpace) {
+            return 0;
+        }
+        if self.capacity == u64::MAX {
+            return u64::MAX;
+        }
+        let files = self.names.values().filter_map(|id| self.files.get(id));
+        let used: usize = files.map(|file| file.cache.len()).sum();
+        self.capacity.saturating_sub(used as u64)
     }
 
     fn check_up(&self) -> io::Result<()> {
@@ -447,16 +467,18 @@ impl Disk for SimDisk {
             grown: true,
             ..FileState::default()
         };
+        let room = inner.available();
+        let fault = inner.create_fault.or((len > room).then_some(Fault::NoSpace));
         let mut full = len as usize;
-        if dies || inner.create_fault.is_some() {
-            full = inner.rng.below(len + 1) as usize;
+        if dies || fault.is_some() {
+            full = inner.rng.below(len.min(room) + 1) as usize;
         }
         file.cache.resize(full, 0);
         let id = inner.next_file;
         inner.next_file += 1;
         inner.files.insert(id, file);
         inner.change_names(NameChange::Create(name.into(), id), dies)?;
-        match inner.create_fault {
+        match fault {
             Some(fault) => Err(fault.error()),
             None => Ok(SimFile { id, life: inner.life }),
         }
@@ -532,6 +554,12 @@ impl Disk for SimDisk {
         let named: BTreeSet<u64> = inner.names.values().copied().collect();
         inner.files.retain(|id, _| named.contains(id));
         Ok(())
+    }
+
+    fn available(&self) -> io::Result<u64> {
+        let inner = self.lock();
+        inner.check_up()?;
+        Ok(inner.available())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

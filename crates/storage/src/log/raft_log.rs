@@ -75,6 +75,11 @@ impl<D: Disk> RaftLog<D> {
         self.segments.iter().map(|segment| segment.len).sum()
     }
 
+    /// Bytes that the disk has left, if it says (H1).
+    pub fn available_bytes(&self) -> Option<u64> {
+        self.pool.disk.available().ok()
+    }
+
     /// The disk had no room for the next segment the last time that one was to be prepared ahead. The log
     /// still works: there is room in the segments that exist (H1).
     pub fn is_disk_full(&self) -> bool {
