@@ -107,7 +107,7 @@ impl Member for Quorate {
 impl Quorate {
     fn store(&mut self, mut work: AppendWork, outbox: &mut Outbox<Message>) {
         let storage = self.node.storage_mut();
-        storage.append(&work.entries).expect("no gap");
+        storage.append_from(&mut work.entries).expect("no gap");
         self.buffers.reuse_entries(work.entries);
         if let Some(hard_state) = work.hard_state {
             storage.set_hard_state(hard_state);

@@ -79,11 +79,29 @@ impl MemStorage {
     /// # Errors
     /// [`StorageError::Unavailable`] when there is a gap before the first of `entries`. Nothing is changed.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), StorageError> {
+        let skip = self.make_room(entries)?;
+        self.entries.extend_from_slice(&entries[skip..]);
+        Ok(())
+    }
+
+    /// [`MemStorage::append`], moving the entries out of the vector rather than copying them. It is left empty.
+    ///
+    /// # Errors
+    /// As [`MemStorage::append`]; then neither log nor vector is changed.
+    pub fn append_from(&mut self, entries: &mut Vec<Entry>) -> Result<(), StorageError> {
+        let skip = self.make_room(entries)?;
+        entries.drain(..skip);
+        self.entries.append(entries);
+        Ok(())
+    }
+
+    /// Cuts what `entries` replace. Returns how many of them are compacted already.
+    fn make_room(&mut self, entries: &[Entry]) -> Result<usize, StorageError> {
         let offset = self.offset();
         let skip = entries.iter().take_while(|entry| entry.index <= offset).count();
         let fresh = &entries[skip..];
         let Some(first) = fresh.first() else {
-            return Ok(());
+            return Ok(skip);
         };
         let keep = self.slot(first.index)?;
         assert!(
@@ -95,8 +113,7 @@ impl MemStorage {
             first.index
         );
         self.entries.truncate(keep);
-        self.entries.extend_from_slice(fresh);
-        Ok(())
+        Ok(skip)
     }
 
     /// Replaces the log and the configuration by `snapshot`. The hard state stays: it arrives on its own.
@@ -347,16 +364,19 @@ mod tests {
         let mut log = storage();
         log.append(&[entry(4, 6)]).unwrap();
         assert_eq!(log.log(), [entry(3, 3), entry(4, 6)]);
-        log.append(&[entry(1, 1), entry(2, 2), entry(3, 7)]).unwrap();
-        assert_eq!(log.log(), [entry(3, 7)]);
-        let gap = log.append(&[entry(5, 7)]);
+        let mut moved = vec![entry(1, 1), entry(2, 2), entry(3, 7)];
+        log.append_from(&mut moved).unwrap();
+        assert_eq!((log.log(), moved.len()), (&[entry(3, 7)][..], 0));
+        let gap = Err(StorageError::Unavailable {
+            last: Index(3),
+            asked: Index(5),
+        });
+        let mut behind = vec![entry(5, 7)];
         assert_eq!(
-            gap,
-            Err(StorageError::Unavailable {
-                last: Index(3),
-                asked: Index(5)
-            })
+            (log.append(&behind), log.append_from(&mut behind)),
+            (gap.clone(), gap)
         );
+        assert_eq!(behind.len(), 1, "refused, it stays with the caller");
         assert_eq!(log.log(), [entry(3, 7)]);
     }
 
