@@ -24,6 +24,8 @@ pub trait Disk {
     /// Creates a file of `len` zero bytes, allocated on the device, so that later writes inside it need no
     /// allocation. Neither content nor name is durable before `sync` and `sync_dir`.
     fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+    /// Makes a file longer, as [`Disk::create`] would have: with allocated zeros up to `len`.
+    fn extend(&self, file: &Self::File, len: u64) -> io::Result<()>;
     /// The file's length in bytes.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
     /// Reads exactly `buf.len()` bytes at `offset`.
@@ -71,6 +73,9 @@ impl<D: Disk> Disk for Arc<D> {
     }
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         (**self).rename(from, to)
+    }
+    fn extend(&self, file: &Self::File, len: u64) -> io::Result<()> {
+        (**self).extend(file, len)
     }
     fn available(&self) -> io::Result<u64> {
         (**self).available()

@@ -103,9 +103,14 @@ impl Disk for RealDisk {
             .write(true)
             .create_new(true)
             .open(path)?;
+        self.extend(&file, len)?;
+        Ok(file)
+    }
+
+    fn extend(&self, file: &File, len: u64) -> io::Result<()> {
         // Written rather than allocated: overwriting zeros needs no extent conversion at the next sync.
         let zeros = vec![0; ZEROS_LEN.min(usize::try_from(len).unwrap_or(ZEROS_LEN))];
-        let mut offset = 0;
+        let mut offset = file.metadata()?.len();
         while offset < len {
             let piece = zeros
                 .len()
@@ -113,7 +118,7 @@ impl Disk for RealDisk {
             file.write_all_at(&zeros[..piece], offset)?;
             offset += piece as u64;
         }
-        Ok(file)
+        Ok(())
     }
 
     fn len(&self, file: &File) -> io::Result<u64> {

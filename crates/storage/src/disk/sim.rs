@@ -484,6 +484,29 @@ impl Disk for SimDisk {
         }
     }
 
+    fn extend(&self, file: &SimFile, len: u64) -> io::Result<()> {
+        let mut inner = self.lock();
+        let dies = inner.begin_change()?;
+        let room = inner.available();
+        let grows = len.saturating_sub(inner.files.get(&file.id).map_or(0, |file| file.cache.len()) as u64);
+        let fault = inner.create_fault.or((grows > room).then_some(Fault::NoSpace));
+        let by = if dies || fault.is_some() {
+            inner.rng.below(grows.min(room) + 1)
+        } else {
+            grows
+        };
+        if let Some(state) = inner.files.get_mut(&file.id).filter(|_| grows > 0) {
+            let reached = state.cache.len() + by as usize;
+            state.cache.resize(reached, 0);
+            state.grown = true;
+        }
+        match fault {
+            _ if dies => Err(io::Error::other(Down)),
+            Some(fault) => Err(fault.error()),
+            None => Ok(()),
+        }
+    }
+
     fn len(&self, file: &SimFile) -> io::Result<u64> {
         Ok(self.lock().file(file)?.cache.len() as u64)
     }

@@ -78,11 +78,12 @@ impl<D: Disk> RaftLog<D> {
         self.move_oldest()
     }
 
+    /// One step towards the next segment; returns whether there is more to do.
     fn prepare_next(&mut self) -> Result<bool, LogError> {
-        match self.pool.prepare(self.pool.options.segment_bytes) {
-            Ok(prepared) => {
-                self.next = Some(prepared);
-                self.disk_full = false;
+        match self.pool.prepare_step() {
+            Ok(next) => {
+                self.disk_full &= next.is_none();
+                self.next = next;
                 Ok(true)
             }
             // Nothing was lost: the file is not part of the log yet, and the log has room left.

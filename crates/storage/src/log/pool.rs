@@ -30,6 +30,8 @@ pub(super) struct Pool<D: Disk> {
     pub(super) identity: Identity,
     pub(super) options: LogOptions,
     pub(super) spares: Vec<Spare<D::File>>,
+    /// A spare of the usual length in the making, and how long it is.
+    pub(super) filling: Option<(Spare<D::File>, u64)>,
     /// Above that of every file in the directory.
     pub(super) next_sequence: u64,
 }
@@ -43,13 +45,62 @@ pub(super) fn at<'a>(file: &'a str, action: &'static str) -> impl FnOnce(io::Err
     }
 }
 
+/// A new file is filled and synced in steps of this size, so that a write that comes meanwhile waits for one of
+/// them only. Each step costs a sync, a few milliseconds at most on a disk that is worth it.
+const FILL_STEP_BYTES: u64 = 1 << 20;
+/// Small segments, as tests have them, are filled in steps as well.
+const FILL_STEPS_MIN: u64 = 3;
+
 impl<D: Disk> Pool<D> {
+    /// Does one step towards a segment of the usual length; gives it once it is ready.
+    pub(super) fn prepare_step(&mut self) -> Result<Option<Prepared<D::File>>, LogError> {
+        if self.fill_spare()? {
+            self.prepare(self.options.segment_bytes).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Does one step towards a spare of the usual length; returns whether there is one now.
+    fn fill_spare(&mut self) -> Result<bool, LogError> {
+        if !self.spares.is_empty() {
+            return Ok(true);
+        }
+        let (spare, filled) = match self.filling.take() {
+            Some(filling) => filling,
+            None => {
+                let name = segment::spare_name(self.next_sequence);
+                self.next_sequence += 1;
+                (self.create(name, 0)?, 0)
+            }
+        };
+        let step = FILL_STEP_BYTES.min(self.options.segment_bytes / FILL_STEPS_MIN);
+        let len = (filled + step).min(self.options.segment_bytes);
+        let filled = self.disk.extend(&spare.file, len);
+        if let Err(source) = filled.and_then(|()| self.disk.sync(&spare.file)) {
+            return Err(self.failed_to_allocate(spare.name, source));
+        }
+        if len == self.options.segment_bytes {
+            self.spares.push(spare);
+            return Ok(true);
+        }
+        self.filling = Some((spare, len));
+        Ok(false)
+    }
+
     /// Makes a segment ready for use from a spare or from new space. Durable when it returns.
     pub(super) fn prepare(&mut self, len: u64) -> Result<Prepared<D::File>, LogError> {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let spare = if len == self.options.segment_bytes {
-            self.spares.pop()
+        let spare = if len != self.options.segment_bytes {
+            None
+        } else if let Some(spare) = self.spares.pop() {
+            Some(spare)
+        } else if let Some((spare, _)) = self.filling.take() {
+            if let Err(source) = self.disk.extend(&spare.file, len) {
+                return Err(self.failed_to_allocate(spare.name, source));
+            }
+            Some(spare)
         } else {
             None
         };
@@ -77,16 +128,18 @@ impl<D: Disk> Pool<D> {
     fn create(&self, name: String, len: u64) -> Result<Spare<D::File>, LogError> {
         match self.disk.create(&name, len) {
             Ok(file) => Ok(Spare { name, file }),
-            Err(source) => {
-                // A file that was created in part takes up the space that is missing. If it cannot be removed
-                // either, the next open does it.
-                let _ = self.disk.remove(&name);
-                Err(LogError {
-                    file: name,
-                    action: "allocating a segment",
-                    source,
-                })
-            }
+            Err(source) => Err(self.failed_to_allocate(name, source)),
+        }
+    }
+
+    fn failed_to_allocate(&self, file: String, source: io::Error) -> LogError {
+        // A file that was made in part takes up the space that is missing. If it cannot be removed either, the
+        // next open does it.
+        let _ = self.disk.remove(&file);
+        LogError {
+            file,
+            action: "allocating a segment",
+            source,
         }
     }
 

@@ -48,6 +48,7 @@ pub(super) fn open<D: Disk>(
         identity,
         options,
         spares: Vec::new(),
+        filling: None,
         next_sequence: 1,
     };
     let found = survey(&mut pool)?;
