@@ -10,11 +10,11 @@ use std::sync::atomic::AtomicBool;
 use quorate_storage::disk::RealDisk;
 use quorate_storage::engine::{BufferedEngine, Engine, EngineError};
 use quorate_storage::log::{LogError, LogOptions, OpenError, RaftLog, Recovered};
-use quorate_storage::{Identity, Incarnation, StoreId};
+use quorate_storage::{ClusterId, Identity, Incarnation, StoreId};
 use quorate_store::{Bootstrap, Store, StoreError, StoreOptions};
 use quorate_transport::{PeerConfig, Peers};
 
-use crate::config::ServerConfig;
+use crate::config::{self, ServerConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::engine_worker::EngineWorker;
 use crate::log_writer::LogWriter;
@@ -54,6 +54,15 @@ pub enum RunError {
     /// The node's shards cannot go on.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The state engine holds nothing although the store was formatted.
+    #[error(
+        "{dir}: the state engine is empty although the store was formatted; with the first --bootstrap given again it \
+         is rebuilt from the log and from the other nodes"
+    )]
+    EngineLost {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// An address cannot be bound.
     #[error("cannot listen on {addr} ({what}): {source}")]
     Bind {
@@ -97,7 +106,11 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         check_identity(&dir, found, &config)?;
     }
     let opened = match found {
-        Some(identity) => open(&dir, identity, &config)?,
+        Some(identity) => {
+            let mut opened = open(&dir, identity, &config)?;
+            restore_engine(&mut opened, &dir, &config)?;
+            opened
+        }
         None => format(&dir, &config)?,
     };
     let Opened {
@@ -243,6 +256,41 @@ fn open(dir: &DataDir, identity: Identity, config: &ServerConfig) -> Result<Open
     })
 }
 
+/// What every member of the first membership begins with.
+fn first_state(cluster: ClusterId, bootstrap: &config::Bootstrap) -> Bootstrap {
+    Bootstrap {
+        cluster,
+        stores: bootstrap
+            .members
+            .iter()
+            .map(|member| StoreId(member.store))
+            .collect(),
+        shards: bootstrap.shards as u16,
+    }
+}
+
+/// Gives a formatted store that has lost its engine the first state back; what came after it comes from the log, or
+/// from the peers if the log does not reach back so far (P3).
+fn restore_engine(opened: &mut Opened, dir: &DataDir, config: &ServerConfig) -> Result<(), RunError> {
+    if !Store::is_unformatted(&opened.engine)? {
+        return Ok(());
+    }
+    let Some(bootstrap) = &config.bootstrap else {
+        return Err(RunError::EngineLost { dir: dir.engine() });
+    };
+    let engine_failed = |source| RunError::Engine {
+        dir: dir.engine(),
+        source,
+    };
+    let first = first_state(opened.identity.cluster, bootstrap);
+    first
+        .write(&mut opened.engine, opened.identity.store)
+        .map_err(engine_failed)?;
+    opened.engine.durability().make_durable().map_err(engine_failed)?;
+    tracing::warn!(dir = %dir.engine().display(), "state engine lost: rebuilt from the log and from the peers");
+    Ok(())
+}
+
 /// Makes an empty directory the store's: the first state in the engine, then in the log, both durable, then the
 /// identity (P4). Nothing is sent before.
 fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
@@ -254,15 +302,7 @@ fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
         store,
         incarnation: Incarnation(random_u128()?),
     };
-    let first = Bootstrap {
-        cluster: identity.cluster,
-        stores: bootstrap
-            .members
-            .iter()
-            .map(|member| StoreId(member.store))
-            .collect(),
-        shards: bootstrap.shards as u16,
-    };
+    let first = first_state(identity.cluster, bootstrap);
     dir.begin_format()?;
     let mut opened = open(dir, identity, config)?;
     let engine_failed = |source| RunError::Engine {

@@ -119,25 +119,21 @@ impl Process {
         let store = startup.identity.store;
         let (mut log, mut recovered) = open_log()?;
         let mut engine = ModelEngine::open(startup.engine)?;
-        // Descriptors come in the one batch that formats: without them, nothing was promised to anybody.
-        if engine.scan(b"m", b"n").next().is_none() {
+        // The log comes last when a store is formatted: without it, nothing was promised to anybody. With it, the
+        // engine was lost, and what it held comes from the log or from the peers.
+        let is_new = recovered.shards.is_empty() && !startup.is_damaged;
+        if is_new || engine.scan(b"m", b"n").next().is_none() {
             startup.bootstrap.write(&mut engine, store)?;
             engine.durability().make_durable()?;
-            log.write(&startup.bootstrap.log_batch(store))?;
-            log.sync()?;
+            if is_new {
+                log.write(&startup.bootstrap.log_batch(store))?;
+                log.sync()?;
+            }
             drop((engine, log));
             (log, recovered) = open_log()?;
             engine = ModelEngine::open(startup.engine)?;
         }
         let notes = recovered.notes.clone();
-        if let Some((shard, _)) = recovered.shards.iter().find(|(_, found)| found.quarantined)
-            && !startup.is_damaged
-        {
-            let notes = notes.join("; ");
-            return Err(Stop::Broken(format!(
-                "shard {shard} is quarantined although no disk was damaged: {notes}"
-            )));
-        }
         // What a killed process left in memory must not be vouched for (P1).
         let mut durability = engine.durability();
         if !mutant!("engine-not-durable-at-open") {
@@ -151,6 +147,16 @@ impl Process {
             recovered,
             times,
         )?;
+        let status = store.status(times);
+        if let Some(replica) = status.iter().find(|replica| replica.rebuild.is_some())
+            && !startup.is_damaged
+        {
+            return Err(Stop::Broken(format!(
+                "shard {} is quarantined although no disk was damaged: {}",
+                replica.shard,
+                notes.join("; ")
+            )));
+        }
         Ok(Self {
             store,
             log,

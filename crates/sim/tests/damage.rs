@@ -60,3 +60,29 @@ fn x_10_a_replica_with_flipped_bits_in_its_log_is_rebuilt_from_its_peers() {
         "{rotten} logs, {quarantined} looks"
     );
 }
+
+/// A state engine is lost, with all that it had made durable. What the log still holds is applied again; a shard whose
+/// log begins behind that is rebuilt from its peers, by a snapshot.
+#[test]
+fn x_10_a_store_that_lost_its_engine_is_rebuilt_from_its_log_and_its_peers() {
+    let mut rebuilt = 0;
+    for seed in 0..10 {
+        let mut world = World::new(seed, plan(3), None);
+        world.run_until(3 * SECOND).unwrap();
+        for round in 0..3 {
+            assert!(world.lose_engine(round), "seed {seed}: the others are sound");
+            for _ in 0..40 {
+                let now = world.now_us();
+                world.run_until(now + SECOND / 20).unwrap();
+                rebuilt += usize::from(rebuilding(&world, round));
+            }
+            assert!(
+                !rebuilding(&world, round),
+                "seed {seed}: node {round} is not rebuilt"
+            );
+        }
+        assert!(world.counts().snapshots > 0, "seed {seed}: {:?}", world.counts());
+        world.heal_and_check().unwrap();
+    }
+    assert!(rebuilt > 20, "{rebuilt} looks");
+}

@@ -1,7 +1,7 @@
 //! Rebuilding a quarantined replica from its peers, under its own id (P3, docs/adr/0004).
 //!
 //! Damage below a synced offset of the log may have taken entries that the replica acknowledged and votes that
-//! it gave. Until it cannot do harm any more it neither votes nor campaigns nor acknowledges:
+//! it gave; an engine that lost what it had made durable leaves a gap that the log does not fill. Until it cannot do harm any more it neither votes nor campaigns nor acknowledges:
 //!
 //! 1. It asks every other voter for its term. Let `lost_term` be the highest one, its own included: it is at
 //!    least every term in which a vote or an acknowledgement of the replica may have counted, or may yet count.
@@ -75,18 +75,18 @@ impl fmt::Display for RebuildStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RebuildStatus::Impossible => f.write_str(
-                "its log is damaged and the other replicas are no quorum that it could be rebuilt from; restore \
+                "its data is damaged and the other replicas are no quorum that it could be rebuilt from; restore \
                  the shard from a backup",
             ),
             RebuildStatus::WaitingFor(stores) => {
                 let stores: Vec<String> = stores.iter().map(ToString::to_string).collect();
                 let list = stores.join(", ");
-                write!(f, "its log is damaged; waiting for sound replicas on stores {list} to answer")
+                write!(f, "its data is damaged; waiting for sound replicas on stores {list} to answer")
             }
-            RebuildStatus::StartingOver => f.write_str("its log is damaged; starting it over"),
+            RebuildStatus::StartingOver => f.write_str("its data is damaged; starting its log over"),
             RebuildStatus::CatchingUp { lost_term } => write!(
                 f,
-                "its log was damaged; catching up, votes again after an entry of a term above {lost_term}"
+                "its data was damaged; catching up, votes again after an entry of a term above {lost_term}"
             ),
         }
     }
@@ -95,11 +95,11 @@ impl fmt::Display for RebuildStatus {
 impl Rebuild {
     /// How a replica stands at open. `mark`: the highest term in which it may have lost something, if an
     /// earlier process has begun to rebuild it.
-    pub(crate) fn at_open(is_log_damaged: bool, mark: Option<Term>, term: Term) -> Option<Self> {
+    pub(crate) fn at_open(is_damaged: bool, mark: Option<Term>, term: Term) -> Option<Self> {
         match mark {
             // A log that was not started over although the mark is there: the damage did not show this time.
-            Some(lost_term) if !is_log_damaged && term > lost_term => Some(Self::Following { lost_term }),
-            None if !is_log_damaged => None,
+            Some(lost_term) if !is_damaged && term > lost_term => Some(Self::Following { lost_term }),
+            None if !is_damaged => None,
             _ => Some(Self::Asking(BTreeMap::new())),
         }
     }

@@ -75,18 +75,6 @@ pub enum StoreError {
         /// Whose directory it is.
         store: StoreId,
     },
-    /// Log and engine do not fit together.
-    #[error(
-        "shard {shard}: the Raft log starts behind {base} but the state engine has applied only {applied}; the data directory mixes files of different times"
-    )]
-    Gap {
-        /// The shard.
-        shard: ShardId,
-        /// The log's base.
-        base: Index,
-        /// The engine's position.
-        applied: Index,
-    },
 }
 
 impl StoreError {
@@ -135,6 +123,11 @@ pub struct Store<E: Engine> {
 }
 
 impl<E: Engine> Store<E> {
+    /// Whether an engine holds no shard: it was never formatted, or it was lost.
+    pub fn is_unformatted(engine: &E) -> Result<bool, StoreError> {
+        Ok(Descriptor::load_all(engine)?.is_empty())
+    }
+
     /// A store as the engine and the log left it. `process` must differ from that of every earlier process.
     ///
     /// The caller has made the engine durable since it opened it: what a killed process left in the page cache
@@ -187,8 +180,10 @@ impl<E: Engine> Store<E> {
             routes_version: 0,
             options,
         };
-        let unlisted = RecoveredShard {
-            quarantined: recovered.unlisted_quarantined,
+        // What the engine knows was written to the log as well (P4): if it is not there, votes may have gone with
+        // it (P3).
+        let lost = RecoveredShard {
+            quarantined: true,
             ..RecoveredShard::default()
         };
         let replicas = descriptors.len().max(1) as u64;
@@ -198,10 +193,9 @@ impl<E: Engine> Store<E> {
             .min(store.options.log_retention_store_bytes / replicas);
         let mut recovered = recovered.shards;
         for descriptor in descriptors {
-            // The log may have lost all that it held of a shard (P3).
             let log = recovered
                 .remove(&descriptor.shard)
-                .unwrap_or_else(|| unlisted.clone());
+                .unwrap_or_else(|| lost.clone());
             store.open_replica(descriptor, log)?;
         }
         // Records of shards that the engine does not know stay in the log untouched (P4).
@@ -227,18 +221,14 @@ impl<E: Engine> Store<E> {
                 .map(|entry| entry.term)
         };
         let mark = rebuild::load_mark(&self.engine, shard)?;
-        let rebuild = Rebuild::at_open(log.quarantined, mark, log.hard_state.term);
+        // The log begins behind what the engine has: the engine lost what it had made durable.
+        let is_damaged = log.quarantined || log.base.0 > applied.index;
+        let rebuild = Rebuild::at_open(is_damaged, mark, log.hard_state.term);
         if !rebuild.as_ref().is_none_or(Rebuild::is_following) {
-            // What the log holds cannot be trusted (P3). The records stay as they are until it is started over,
-            // so that the next start knows it too.
+            // What the log holds cannot be trusted, or is of no use (P3). The records stay as they are until it
+            // is started over, so that the next start knows it too.
             log.entries.clear();
             log.base = (applied.index, applied.term);
-        } else if log.base.0 > applied.index {
-            return Err(StoreError::Gap {
-                shard,
-                base: log.base.0,
-                applied: applied.index,
-            });
         } else if at_applied != Some(applied.term) && !mutant!("log-reset-not-finished") {
             // The log does not reach, or contradicts, what the engine has applied: an installed snapshot whose
             // reset of the log was not written (P5).

@@ -1,5 +1,6 @@
 //! Damage at rest: bits of synced log records flip while a machine is down (P3, X-10).
 
+use quorate_storage::engine::ModelDisk;
 use quorate_storage::log;
 
 use super::World;
@@ -12,6 +13,17 @@ impl World {
     /// The node goes down and finds synced records of its log damaged when it comes back. Returns whether it
     /// was done: storage loses what was synced on a minority of the nodes at most, until they are rebuilt.
     pub fn rot(&mut self, node: usize) -> bool {
+        if !self.go_down_to_rot(node) {
+            return false;
+        }
+        for _ in 0..self.rng.range(1, FLIPS_MAX) {
+            self.flip_synced_bit(node);
+        }
+        self.nodes[node].is_damaged
+    }
+
+    /// Takes the node down, unless too many are damaged already.
+    fn go_down_to_rot(&mut self, node: usize) -> bool {
         let impaired = (0..self.nodes.len())
             .filter(|other| *other == node || self.is_impaired(*other))
             .count();
@@ -26,10 +38,18 @@ impl World {
             };
             self.die(node, how, "rots");
         }
-        for _ in 0..self.fault_rng.range(1, FLIPS_MAX) {
-            self.flip_synced_bit(node);
+        true
+    }
+
+    /// The node goes down and finds its engine empty when it comes back. Returns whether it was done, as for
+    /// [`World::rot`].
+    pub fn lose_engine(&mut self, node: usize) -> bool {
+        if !self.go_down_to_rot(node) {
+            return false;
         }
-        self.nodes[node].is_damaged
+        self.nodes[node].engine = ModelDisk::new();
+        self.nodes[node].is_damaged = true;
+        true
     }
 
     /// Whether a replica there is damaged and not rebuilt.
