@@ -38,7 +38,8 @@ pub struct AppendWork {
     pub done: Option<AppendDone>,
 }
 
-/// Proof that an [`AppendWork`] is durable.
+/// Proof that an [`AppendWork`] is durable. Given back, it is the acknowledgement of a leader that gathers appends
+/// ([`crate::Config::gather_appends`]).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppendDone {
     /// The member's term when the work was handed out; stale completions are recognised by it.
