@@ -7,8 +7,8 @@ use quorate_raft::{
 };
 
 use crate::net::{
-    ELECTION_TICKS, Net, Node, accepted, config, elect, hard_state, member, propose, settle, step, text,
-    voters, with_log,
+    ELECTION_TICKS, Net, Node, accepted, append, config, elect, entry, hard_state, member, propose, settle,
+    step, text, voters, with_log,
 };
 
 pub(crate) fn change(kind: ConfChangeKind, id: u64) -> ConfChange {
@@ -346,4 +346,33 @@ fn a_leader_without_a_vote_asks_the_only_voter_before_it_answers_a_read() {
             context
         }]
     );
+}
+
+/// A committed change that is not applied may have taken this member's vote, or given others one. Campaigning before
+/// it is applied would count the majority of a configuration that is past (thesis §4.1).
+#[test]
+fn nobody_campaigns_with_a_committed_change_unapplied() {
+    let mut settings = config(2);
+    settings.async_storage_writes = true;
+    let mut node = with_log(settings, 3, &[], HardState::default());
+    let mut entries = vec![entry(1, 1), entry(2, 1)];
+    entries[1].payload = Payload::ConfChange(Box::new(change(ConfChangeKind::AddVoter, 4)));
+    step(&mut node, 1, 1, append(0, 0, 2, entries));
+    let stored = node.ready().expect("memory").append.expect("entries");
+    node.storage_mut().append(&stored.entries).expect("no gap");
+    node.append_done(stored.done.expect("entries")).expect("done");
+    let handed_out = node.ready().expect("memory").apply.expect("committed").entries;
+    node.campaign().expect("nothing");
+    step(&mut node, 1, 1, MessageBody::TimeoutNow);
+    assert_eq!((node.role(), node.term()), (Role::Follower, Term(1)));
+    for entry in &handed_out {
+        if let Payload::ConfChange(change) = &entry.payload {
+            node.apply_conf_change(change).expect("fits");
+        }
+    }
+    node.apply_done(Index(2)).expect("applied");
+    node.campaign().expect("campaign");
+    assert_eq!((node.role(), node.term()), (Role::Candidate, Term(2)));
+    let asked = node.ready().expect("memory").send_now.len();
+    assert_eq!(asked, 3, "the new voter too");
 }
