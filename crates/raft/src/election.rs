@@ -191,6 +191,9 @@ impl<S: Storage> Raft<S> {
         self.tracker.record_vote(from, granted);
         match self.tracker.vote_result() {
             VoteResult::Won if self.role == Role::PreCandidate => self.campaign(Campaign::Election),
+            // Its own vote is its memory of the term. Elected by others before that is durable, it could forget the
+            // term in a crash, be elected in it again by the same votes, and write other entries at the same places.
+            VoteResult::Won if !self.tracker.has_voted(self.id) => Ok(()),
             VoteResult::Won => {
                 self.become_leader();
                 Ok(self.broadcast_append()?)

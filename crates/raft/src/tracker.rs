@@ -198,6 +198,11 @@ impl Tracker {
         }
     }
 
+    /// Whether the vote of `id` is counted.
+    pub(crate) fn has_voted(&self, id: ReplicaId) -> bool {
+        self.votes.iter().any(|(voter, _)| *voter == id)
+    }
+
     pub(crate) fn vote_result(&self) -> VoteResult {
         let vote = |id| {
             self.votes

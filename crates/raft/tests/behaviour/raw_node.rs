@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorate_raft::{
-    ConfChangeKind, ConfChangeSingle, Config, HardState, Index, MemStorage, Payload, RawNode, ReplicaId,
-    Role, Snapshot, SnapshotMeta, StartError, Term,
+    ConfChangeKind, ConfChangeSingle, Config, HardState, Index, MemStorage, MessageBody, Payload, RawNode,
+    ReplicaId, Role, Snapshot, SnapshotMeta, StartError, Term,
 };
 
 use crate::membership::change;
@@ -237,6 +237,33 @@ fn a_completion_of_an_earlier_term_vouches_for_nothing() {
         node.append_done(work.done.expect("entries")).expect("done");
         assert_eq!(applied(&mut node), expected);
     }
+}
+
+/// A candidate was elected by others before its own vote was durable, and wrote entries of the term. After a crash it
+/// knew nothing of the term, was elected in it again by the same votes, and wrote others at the same places. Now it
+/// leads only once its own vote is durable (found by the safety runs, seed 4422).
+#[test]
+fn a_candidate_whose_own_vote_is_not_durable_does_not_lead() {
+    let mut settings = config(1);
+    settings.async_storage_writes = true;
+    let mut node = with_log(settings, 3, &[], HardState::default());
+    node.campaign().expect("campaign");
+    let ready = node.ready().expect("memory");
+    assert_eq!(
+        ready.send_now.len(),
+        2,
+        "others are asked while the vote is being written"
+    );
+    for peer in [2, 3] {
+        step(&mut node, peer, 1, MessageBody::VoteResponse { reject: false });
+        assert_eq!(node.role(), Role::Candidate);
+    }
+    let work = ready.append.expect("a vote to store");
+    assert!(work.must_sync);
+    for own in work.responses {
+        node.step(own).expect("own vote");
+    }
+    assert_eq!((node.role(), node.term()), (Role::Leader, Term(1)));
 }
 
 #[test]

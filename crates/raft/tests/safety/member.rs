@@ -149,7 +149,10 @@ impl Member {
         }
         disk.append(&work.entries[..keep]).expect("no gap");
         if let Some(mut hard_state) = work.hard_state {
-            hard_state.commit = hard_state.commit.min(disk.last_index().expect("memory"));
+            // The commit index may speak of entries that are lost; what stood in their place is not committed.
+            if let Some(lost) = work.entries.get(keep) {
+                hard_state.commit = hard_state.commit.min(lost.index.prev());
+            }
             disk.set_hard_state(hard_state);
         }
         if work.must_sync {
