@@ -26,16 +26,20 @@ impl Rng {
     }
 }
 
-/// Seeds of a randomized test: `QUORATE_SEED` alone, or as many as `QUORATE_SEEDS` says.
+/// Seeds of a randomized test: `QUORATE_SEED` alone, or as many as `QUORATE_SEEDS` says, which may be a range, as in
+/// `10000..20000`.
 pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
-    let number = |name| {
-        std::env::var(name)
-            .ok()
-            .map(|text| text.parse::<u64>().expect("a number"))
-    };
-    match number("QUORATE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("QUORATE_SEEDS").unwrap_or(default),
+    let number = |text: &str| text.parse::<u64>().expect("a number");
+    if let Ok(seed) = std::env::var("QUORATE_SEED") {
+        let seed = number(&seed);
+        return seed..seed + 1;
+    }
+    match std::env::var("QUORATE_SEEDS") {
+        Ok(range) => match range.split_once("..") {
+            Some((first, end)) => number(first)..number(end),
+            None => 0..number(&range),
+        },
+        Err(_) => 0..default,
     }
 }
 
