@@ -12,6 +12,9 @@ impl World {
     /// Plans the next fault of the schedule.
     pub(crate) fn plan_strike(&mut self) {
         if let Some(strike) = self.schedule.next(&self.plan) {
+            if !strike.is_skipped {
+                self.plan_bursts(strike.at_us);
+            }
             self.queue.push(strike.at_us, Event::Strike(Box::new(strike)));
         }
     }
@@ -21,9 +24,17 @@ impl World {
         if !strike.is_skipped {
             self.fault_rng = strike.rng;
             self.strikes.push(strike.number);
-            self.inflict(strike.number, strike.fault, strike.node);
+            let node = self.victim(strike.node);
+            self.inflict(strike.number, strike.fault, node);
         }
         self.plan_strike();
+    }
+
+    /// Whom a fault strikes: a leader half of the time, since most that can go wrong goes wrong there.
+    fn victim(&mut self, node: usize) -> usize {
+        let shard = self.fault_rng.below(u64::from(self.plan.shards) + 1);
+        let leads = self.fault_rng.one_in(2);
+        self.leader_of(shard).filter(|_| leads).unwrap_or(node)
     }
 
     /// A fault strikes, on `node` where it concerns one.

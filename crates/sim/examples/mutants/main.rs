@@ -51,6 +51,8 @@ OPTIONS
   --threads T     default: one per processor
   --profile P     look in this profile of the simulator, or in the suite core or log, instead of the listed one
   --short         short seeds of the simulator: a few virtual seconds instead of a minute
+  --verbose       the seed, and what the property saw
+  --control       no mutant at all: the seeds must pass
   --markdown      the table as it stands in docs/mutants.md
 ";
 
@@ -61,6 +63,8 @@ struct Args {
     threads: usize,
     suite: Option<Suite>,
     options: Options,
+    control: bool,
+    verbose: bool,
     markdown: bool,
 }
 
@@ -72,6 +76,8 @@ fn parse() -> Result<Option<Args>, String> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         suite: None,
         options: Options::default(),
+        control: false,
+        verbose: false,
         markdown: false,
     };
     let mut words = std::env::args().skip(1);
@@ -98,6 +104,8 @@ fn parse() -> Result<Option<Args>, String> {
                 });
             }
             "--short" => args.options = Options::short(),
+            "--verbose" => args.verbose = true,
+            "--control" => args.control = true,
             "--markdown" => args.markdown = true,
             "--help" | "-h" => return Ok(None),
             other => return Err(format!("{other}: no such option")),
@@ -141,7 +149,7 @@ fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
                 .map(|_| ())
                 .map_err(|failure| match failure.violation.property {
                     "no assertion fails" => failure.violation.detail,
-                    property => property.to_string(),
+                    property => format!("{property}\n    {}", failure.violation.detail),
                 })
         }
     }
@@ -171,6 +179,36 @@ fn search(mutant: Mutant, args: &Args) -> Found {
         passed,
         seconds: began.elapsed().as_secs_f64(),
     }
+}
+
+/// Runs the seeds without a mutant; returns whether all of them pass.
+fn control(args: &Args) -> bool {
+    let next = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
+    let suite = args.suite.unwrap_or(Suite::Cluster("everything"));
+    std::thread::scope(|scope| {
+        for _ in 0..args.threads {
+            scope.spawn(|| {
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed) as u64;
+                    if n >= args.seeds {
+                        return;
+                    }
+                    if let Err(seen) = run(suite, args.start + n, &args.options) {
+                        failed.fetch_add(1, Ordering::Relaxed);
+                        println!("seed {} fails without a mutant: {seen}", args.start + n);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner();
+    println!(
+        "{} seeds of {} without a mutant, {failed} failed",
+        args.seeds,
+        shown(suite)
+    );
+    failed == 0
 }
 
 fn shown(suite: Suite) -> String {
@@ -231,6 +269,13 @@ fn main() -> ExitCode {
     };
     // A mutant that is caught by an assertion is no news.
     std::panic::set_hook(Box::new(|_| {}));
+    if args.control {
+        return if control(&args) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
     let next = AtomicUsize::new(0);
     let all: Mutex<Vec<Option<Found>>> = Mutex::new(args.mutants.iter().map(|_| None).collect());
     let lock = || all.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -244,6 +289,9 @@ fn main() -> ExitCode {
                     let mut all = lock();
                     if !args.markdown {
                         print(&found, false);
+                        if let (true, Some((seeds, seen))) = (args.verbose, &found.caught) {
+                            println!("    seed {}: {seen}", args.start + seeds - 1);
+                        }
                     }
                     all[at] = Some(found);
                 }

@@ -99,6 +99,8 @@ pub struct LoadPlan {
     pub timeout_ms_min: u32,
     /// Longest deadline.
     pub timeout_ms_max: u32,
+    /// Requests that each client sends, one after the other and without thinking long, about when a fault strikes.
+    pub burst: u64,
 }
 
 /// Everything that a seed decides before the start.
@@ -205,7 +207,7 @@ impl Plan {
         };
         let timeout_ms_min = rng.range_log(20, 500) as u32;
         let clients = rng.range(if full { 4 } else { 1 }, if full { 12 } else { 8 });
-        let load = LoadPlan {
+        let mut load = LoadPlan {
             clients: options.clients.map_or(clients, |wanted| wanted.min(clients)),
             think_us_max: {
                 let wanted = clients * 2_000_000 / rng.range_log(50, 200);
@@ -216,6 +218,7 @@ impl Plan {
             read_percent: rng.range(10, 80),
             timeout_ms_min,
             timeout_ms_max: timeout_ms_min + rng.range_log(100, 3_000) as u32,
+            burst: 0,
         };
         let fault_ms = if full {
             rng.range(60_000, 70_000)
@@ -227,6 +230,10 @@ impl Plan {
         } else {
             rng.range_log(50_000, 2_000_000)
         };
+        // As many requests again as there are anyway, where they meet the faults.
+        let strikes = fault_ms * 1000 / gap + 1;
+        let again = if full { 4_000 } else { 600 };
+        load.burst = (again / (strikes * clients)).clamp(1, 16);
         let whole = full && options.is_whole();
         Self {
             nodes,

@@ -58,7 +58,9 @@ impl Workload {
         let ok = self
             .judge(now_us, &pending, outcome)
             .map_err(|violation| self.about(&pending, violation))?;
-        if let (Asker::Client(client), ClientOutcome::Redirect { leader }) = (asker, outcome) {
+        if let (Asker::Client(client) | Asker::Burst { client, .. }, ClientOutcome::Redirect { leader }) =
+            (asker, outcome)
+        {
             self.clients[client].node = node_of(*leader);
         }
         Ok(Answered { asker, ok })

@@ -1,9 +1,9 @@
 //! The clients: what they ask, what they are told, and the judgement of both.
 //!
-//! A client has one request under way at a time, on one node, and changes nodes when it likes or must. Every
-//! shard has keys of each kind that can be judged as it grows (see `judge`); some keys get commands of other
-//! kinds, which are judged at the end only (see `record`). On shard 0, which is flushed now and then, effects are
-//! compared between the replicas only.
+//! A client has one request under way at a time, and more of them about when a fault strikes, on one node, and
+//! changes nodes when it likes or must. Every shard has keys of each kind that can be judged as it grows (see
+//! `judge`); some keys get commands of other kinds, which are judged at the end only (see `record`). On shard 0,
+//! which is flushed now and then, effects are compared between the replicas only.
 
 mod answers;
 mod key;
@@ -28,6 +28,8 @@ const LAST_TIMEOUT_MS: u32 = 500;
 pub(crate) enum Asker {
     /// A client with this number.
     Client(usize),
+    /// A client in a hurry, which asks so often after this one.
+    Burst { client: usize, left: u64 },
     /// The last phase; the request is one of those that must be answered well.
     Last(LastTask),
 }
@@ -209,6 +211,17 @@ impl Workload {
         self.clients[client].rng.below(self.plan.think_us_max)
     }
 
+    /// When a client begins to hurry, in advance of a fault; none if it does not care.
+    pub(crate) fn joins_burst(&mut self, client: usize, early_us_max: u64) -> Option<u64> {
+        let rng = &mut self.clients[client].rng;
+        let early_us = rng.below(early_us_max.max(1));
+        rng.one_in(2).then_some(early_us)
+    }
+
+    pub(crate) fn think_in_burst_us(&mut self, client: usize, most_us: u64) -> u64 {
+        self.clients[client].rng.range_log(10, most_us.max(20))
+    }
+
     /// The tasks of the last phase: a write on every shard through every node.
     pub(crate) fn last_writes(&self) -> Vec<LastTask> {
         let mut tasks = Vec::new();
@@ -236,9 +249,12 @@ impl Workload {
     pub(crate) fn next(
         &mut self,
         now_us: u64,
-        client: usize,
+        asker: Asker,
         is_up: &dyn Fn(usize) -> bool,
     ) -> Option<Issued> {
+        let (Asker::Client(client) | Asker::Burst { client, .. }) = asker else {
+            return None;
+        };
         let nodes = self.nodes as u64;
         let state = &mut self.clients[client];
         let rng = &mut state.rng;
@@ -250,7 +266,7 @@ impl Workload {
             return None;
         }
         let ask = Ask {
-            asker: Asker::Client(client),
+            asker,
             node: state.node,
             key: rng.below(self.keys.len() as u64) as usize,
             reads: rng.below(100) < self.plan.read_percent,
@@ -321,7 +337,7 @@ impl Workload {
 fn client_number(asker: Asker) -> u64 {
     const LAST: u64 = 1_000;
     match asker {
-        Asker::Client(client) => client as u64,
+        Asker::Client(client) | Asker::Burst { client, .. } => client as u64,
         Asker::Last(LastTask::Write { node, .. }) => LAST + node as u64,
         Asker::Last(LastTask::Read { key }) => 2 * LAST + key as u64,
     }

@@ -6,19 +6,47 @@ use super::{Event, World};
 use crate::workload::{Asker, Issued};
 
 impl World {
-    pub(super) fn next_request(&mut self, client: usize) {
+    pub(super) fn next_request(&mut self, asker: Asker) {
         if self.quiet {
             return;
         }
         let nodes = &self.nodes;
         match self
             .workload
-            .next(self.now_us, client, &|node| nodes[node].is_up())
+            .next(self.now_us, asker, &|node| nodes[node].is_up())
         {
             Some(issued) => self.issue(issued),
             None => {
                 let at = self.now_us + self.rng.range(1_000, 20_000);
-                self.queue.push(at, Event::Client { client });
+                self.ask_later(at, asker);
+            }
+        }
+    }
+
+    fn ask_later(&mut self, at: u64, asker: Asker) {
+        let event = match asker {
+            Asker::Client(client) => Event::Client { client },
+            Asker::Burst { left: 0, .. } => return,
+            Asker::Burst { client, left } => Event::Burst {
+                client,
+                left: left - 1,
+            },
+            Asker::Last(task) => Event::Last { task },
+        };
+        self.queue.push(at, event);
+    }
+
+    /// A fault strikes at a time that the clients do not know: they are busy about then, so that their requests
+    /// meet it.
+    pub(crate) fn plan_bursts(&mut self, strike_us: u64) {
+        let timeout_us = self.plan.store.election_timeout_us();
+        let Some(left) = self.plan.load.burst.checked_sub(1) else {
+            return;
+        };
+        for client in 0..self.workload.clients() {
+            if let Some(early_us) = self.workload.joins_burst(client, timeout_us / 8) {
+                let at = strike_us.saturating_sub(early_us).max(self.now_us);
+                self.queue.push(at, Event::Burst { client, left });
             }
         }
     }
@@ -42,13 +70,15 @@ impl World {
         match asker {
             Asker::Client(client) => {
                 let at = self.now_us + self.workload.think_us(client);
-                self.queue.push(at, Event::Client { client });
+                self.ask_later(at, asker);
+            }
+            Asker::Burst { client, .. } => {
+                let most_us = self.plan.store.election_timeout_us() / 8;
+                let at = self.now_us + self.workload.think_in_burst_us(client, most_us);
+                self.ask_later(at, asker);
             }
             Asker::Last(_) if ok => self.tasks -= 1,
-            Asker::Last(task) => {
-                let at = self.now_us + 10_000;
-                self.queue.push(at, Event::Last { task });
-            }
+            Asker::Last(_) => self.ask_later(self.now_us + 10_000, asker),
         }
     }
 }

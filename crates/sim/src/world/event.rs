@@ -90,6 +90,11 @@ pub(crate) enum Event {
     Client {
         client: usize,
     },
+    /// A client asks beside its usual requests, and so often after this one.
+    Burst {
+        client: usize,
+        left: u64,
+    },
     /// Something happens to a call of a script's client.
     Caller(Stage),
     /// The last phase asks, perhaps again.

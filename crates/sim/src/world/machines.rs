@@ -219,6 +219,9 @@ impl World {
         let is_stalled = self.now_us < until_us;
         if is_stalled {
             self.queue.push(until_us, event);
+            // It comes then even if faults end before.
+            let state = &mut self.nodes[node];
+            state.late_until_us = state.late_until_us.max(until_us);
         }
         is_stalled
     }

@@ -22,7 +22,7 @@ use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::script::{Callers, Filters};
 use crate::trace::{Sink, Trace};
-use crate::workload::{Outcomes, Workload};
+use crate::workload::{Asker, Outcomes, Workload};
 
 pub(crate) use event::Event;
 
@@ -330,7 +330,11 @@ impl World {
                 Ok(())
             }
             Event::Client { client } => {
-                self.next_request(client);
+                self.next_request(Asker::Client(client));
+                Ok(())
+            }
+            Event::Burst { client, left } => {
+                self.next_request(Asker::Burst { client, left });
                 Ok(())
             }
             Event::Caller(stage) => {
