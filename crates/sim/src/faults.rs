@@ -77,7 +77,14 @@ impl World {
             }
             Fault::FullDisk => {
                 let until = self.now_us + self.fault_us();
-                self.fill_disk(node, until);
+                // Below the mark at which the store notices in time (H1), or none at all, which it may not survive.
+                let low = self.plan.store.low_space_bytes;
+                let left = if self.fault_rng.one_in(2) {
+                    self.fault_rng.range(low / 2, low)
+                } else {
+                    self.fault_rng.below(low / 2)
+                };
+                self.fill_disk(node, left, until);
             }
             Fault::Partition => {
                 let pairs = self.division();
@@ -204,21 +211,20 @@ impl World {
         }
     }
 
-    /// A disk has no room for another file until the time given.
-    pub(crate) fn fill_disk(&mut self, node: usize, until_us: u64) {
+    /// A disk has so many bytes left for new files until the time given. The process may stop for it.
+    pub(crate) fn fill_disk(&mut self, node: usize, left_bytes: u64, until_us: u64) {
+        self.set_space_left(node, left_bytes);
         let state = &mut self.nodes[node];
         state.full_until_us = until_us;
-        state.disk.fail_creates(Some(disk::Fault::NoSpace));
         state.may_fail = true;
         self.queue.push(until_us, Event::Freed { node });
     }
 
     /// There is room again, unless the disk was filled anew.
     pub(crate) fn free_disk(&mut self, node: usize) {
-        let state = &mut self.nodes[node];
-        if self.now_us >= state.full_until_us {
-            state.full_until_us = 0;
-            state.disk.fail_creates(None);
+        if self.now_us >= self.nodes[node].full_until_us {
+            self.nodes[node].full_until_us = 0;
+            self.set_space_left(node, u64::MAX);
         }
     }
 

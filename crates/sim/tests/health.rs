@@ -10,7 +10,7 @@ fn plan() -> Plan {
     let options = Options {
         nodes: Some(3),
         shards: Some(1),
-        ..Options::default()
+        ..Options::short()
     };
     let mut plan = Plan::derive(1, Profile::Calm, &options);
     plan.load.clients = 4;

@@ -46,7 +46,7 @@ faults! {
     SlowDisk = "slow-disk",
     /// A disk completes nothing for a while.
     StallDisk = "stall-disk",
-    /// A disk has no room for new files for a while.
+    /// A disk has little or no room for new files for a while (H1).
     FullDisk = "full-disk",
     /// A write or sync of the log fails; the process must stop (P2).
     LogFault = "log-fault",

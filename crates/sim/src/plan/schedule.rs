@@ -36,13 +36,20 @@ impl Schedule {
         }
     }
 
+    /// The average time to the next one. It doubles with every planned length of the phase that has passed: clients
+    /// that got little done by then get some peace.
+    fn gap_us(&self, plan: &Plan) -> u64 {
+        let lengths = self.at_us / plan.fault_us.max(1);
+        plan.fault_gap_us << lengths.min(8)
+    }
+
     /// The next one; none if nothing of the plan strikes.
     pub(crate) fn next(&mut self, plan: &Plan) -> Option<Strike> {
         let striking = || plan.faults.iter().filter(|(fault, _)| fault.strikes());
         let total = striking().map(|(_, weight)| weight).sum::<u64>();
         self.number += 1;
         let mut rng = Rng::new(mix(self.seed, self.number));
-        self.at_us += rng.range(1_000, plan.fault_gap_us * 2);
+        self.at_us += rng.range(1_000, self.gap_us(plan) * 2);
         let node = rng.below(plan.nodes) as usize;
         let mut left = rng.below(total);
         let (fault, _) = striking().find(|(_, weight)| {

@@ -116,9 +116,10 @@ impl World {
         self.nodes[node].stalled_until_us = self.now_us + for_us;
     }
 
-    /// The disk has no room for another file, until [`World::free_full_disk`].
+    /// The disk has no room for another file, until [`World::free_full_disk`]. A process that needs one stops, and
+    /// starts again by itself.
     pub fn fill_full_disk(&mut self, node: usize) {
-        self.fill_disk(node, self.now_us + FOR_EVER);
+        self.fill_disk(node, 0, self.now_us + FOR_EVER);
     }
 
     /// The disk has `bytes` left for files that are made from now on (H1); `u64::MAX`: no bound.

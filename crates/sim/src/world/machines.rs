@@ -1,6 +1,6 @@
 //! Machines: processes start and die, disks complete what they were given.
 
-use quorate_storage::disk::{self, Disk};
+use quorate_storage::disk::Disk;
 use quorate_storage::engine::BatchSeq;
 use quorate_store::Input;
 
@@ -23,10 +23,8 @@ impl World {
         if !self.healing && self.rng.chance(self.plan.die_at_start_ppm) {
             self.arm(node, 20);
         }
-        if self.now_us < self.nodes[node].full_until_us {
-            self.nodes[node].disk.fail_creates(Some(disk::Fault::NoSpace));
-            self.nodes[node].may_fail = true;
-        }
+        // A disk that is full stays so.
+        self.nodes[node].may_fail |= self.now_us < self.nodes[node].full_until_us;
         let mut options = self.plan.store.clone();
         options.seed = self.rng.next_u64();
         let process = self.rng.next_u64();
