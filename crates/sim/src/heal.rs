@@ -207,7 +207,7 @@ impl World {
             }
             for s in self.status(node) {
                 text.push(format!(
-                    "n{} s{} {:?}@{} leader={:?} log=({}, {}] commit={} applied={}{}",
+                    "n{} s{} {:?}@{} leader={:?} log=({}, {}] commit={} applied={}{}{}",
                     node + 1,
                     s.shard,
                     s.role,
@@ -217,7 +217,10 @@ impl World {
                     s.last,
                     s.commit,
                     s.applied,
-                    if s.installing { " installing" } else { "" }
+                    if s.installing { " installing" } else { "" },
+                    s.rebuild
+                        .as_ref()
+                        .map_or(String::new(), |rebuild| format!(" ({rebuild})"))
                 ));
             }
         }

@@ -8,8 +8,8 @@
 //! 2. It makes `lost_term` durable in the engine, then starts its log over behind what the engine has applied,
 //!    in term `lost_term + 1` and without a vote. No leader of an older term can count it any more.
 //! 3. It follows, and acknowledges, leaders of newer terms; they were elected without it and hold all that was
-//!    ever committed. Once it has applied an entry of a term above `lost_term`, its log holds that too: the
-//!    mark goes, and it is a voter like any other.
+//!    ever committed. Once it has applied an entry of a term above `lost_term`, and its engine has made that
+//!    durable, its log holds that too: the mark goes, and it is a voter like any other.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,8 +43,12 @@ pub(crate) enum Rebuild {
         token: Option<LogToken>,
         lost_term: Term,
     },
-    /// It follows, and does not vote.
-    Following { lost_term: Term },
+    /// It follows, and does not vote. `caught_up`: the engine's newest batch when an entry of a later term had
+    /// been applied.
+    Following {
+        lost_term: Term,
+        caught_up: Option<BatchSeq>,
+    },
 }
 
 /// What another voter answered.
@@ -98,7 +102,10 @@ impl Rebuild {
     pub(crate) fn at_open(is_damaged: bool, mark: Option<Term>, term: Term) -> Option<Self> {
         match mark {
             // A log that was not started over although the mark is there: the damage did not show this time.
-            Some(lost_term) if !is_damaged && term > lost_term => Some(Self::Following { lost_term }),
+            Some(lost_term) if !is_damaged && term > lost_term => Some(Self::Following {
+                lost_term,
+                caught_up: None,
+            }),
             None if !is_damaged => None,
             _ => Some(Self::Asking(BTreeMap::new())),
         }
@@ -122,7 +129,7 @@ impl Rebuild {
                 RebuildStatus::WaitingFor(missing.collect())
             }
             Rebuild::Marking { .. } | Rebuild::Restarting { .. } => RebuildStatus::StartingOver,
-            Rebuild::Following { lost_term } => RebuildStatus::CatchingUp {
+            Rebuild::Following { lost_term, .. } => RebuildStatus::CatchingUp {
                 lost_term: *lost_term,
             },
         }
@@ -184,11 +191,28 @@ impl<E: Engine> Store<E> {
                     self.want_durable();
                 }
             }
-            // Applied in the same engine and before the mark goes: a crash keeps both, or the mark.
-            Some(Rebuild::Following { lost_term }) if replica.applied.term > *lost_term => {
-                self.engine.write(mark_record(shard, None))?;
-                self.replicas[at].rebuild = None;
-                self.counters.replicas_rebuilt += 1;
+            Some(Rebuild::Following {
+                lost_term,
+                caught_up: None,
+            }) if replica.applied.term > *lost_term => {
+                replica.rebuild = Some(Rebuild::Following {
+                    lost_term: *lost_term,
+                    caught_up: Some(self.engine.last_batch()),
+                });
+            }
+            // Only once that is durable: power loss would bring the mark back, and a replica that others count as
+            // sound by then would not vote.
+            Some(Rebuild::Following {
+                caught_up: Some(batch),
+                ..
+            }) => {
+                if *batch <= self.durable_batch {
+                    self.engine.write(mark_record(shard, None))?;
+                    self.replicas[at].rebuild = None;
+                    self.counters.replicas_rebuilt += 1;
+                } else {
+                    self.want_durable();
+                }
             }
             _ => {}
         }
@@ -314,7 +338,10 @@ impl<E: Engine> Store<E> {
         let base = (applied.index, applied.term);
         let raft = self.new_core(&descriptor, applied, state, base, Vec::new())?;
         let is_dirty = self.replicas[at].dirty;
-        let rebuild = Some(Rebuild::Following { lost_term });
+        let rebuild = Some(Rebuild::Following {
+            lost_term,
+            caught_up: None,
+        });
         self.replicas[at] = Replica::new(raft, descriptor, applied, state, rebuild);
         self.replicas[at].dirty = is_dirty;
         self.mark(at);
