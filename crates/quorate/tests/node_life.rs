@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use quorate::client::Reply;
 use rustix::process::Signal;
 use support::tokens::{Load, Reader, judge};
 use support::{Cluster, ask, bulk, files_under, free_ports, ok, quorate, run_to_end};
@@ -64,6 +65,58 @@ fn an_empty_directory_without_bootstrap_is_refused() {
     }
     let (code, said) = run_to_end(command, REFUSAL);
     assert_refused(code, &said, &["--bootstrap", "empty"]);
+}
+
+/// P7. Store 1 dials nobody and store 3 everybody; both are told before they write anything.
+#[test]
+fn a_wiped_store_is_refused_before_it_is_formatted_again() {
+    let mut cluster = Cluster::start(3, &[]);
+    for (node, store) in [(0, "store 1 is known here"), (2, "store 3 is known here")] {
+        cluster.nodes[node].kill();
+        let data = cluster.nodes[node].data.clone();
+        let kept = data.with_extension("kept");
+        std::fs::rename(&data, &kept).unwrap();
+        let (code, said) = run_to_end(cluster.nodes[node].command(), REFUSAL);
+        assert_refused(
+            code,
+            &said,
+            &["--bootstrap refused", store, &data.display().to_string()],
+        );
+        let written: Vec<_> = files_under(&data);
+        assert_eq!(written, [data.join("LOCK")]);
+        // With its directory it is welcome again.
+        std::fs::remove_dir_all(&data).unwrap();
+        std::fs::rename(&kept, &data).unwrap();
+        cluster.nodes[node].start();
+        cluster.wait_ready();
+    }
+}
+
+#[test]
+fn a_node_without_a_quorum_answers_within_the_deadline() {
+    let mut cluster = Cluster::start(3, &["--request-timeout-ms", "500"]);
+    assert_eq!(ask(&mut cluster.client(0), "SET k v"), ok());
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    // At first some shards are led here still, and what is proposed to them is unknown; later none is.
+    let mut client = cluster.client(0);
+    for key in 0..5 {
+        let write = error_of(ask(&mut client, &format!("SET key-{key} v")));
+        assert!(
+            write.starts_with("UNKNOWN ") || write.starts_with("NOTAPPLIED "),
+            "{write}"
+        );
+        let read = error_of(ask(&mut client, &format!("GET key-{key}")));
+        assert!(read.starts_with("CLUSTERDOWN "), "{read}");
+    }
+    assert_eq!(ask(&mut client, "PING"), Reply::Simple("PONG".into()));
+}
+
+fn error_of(reply: Reply) -> String {
+    match reply {
+        Reply::Error(text) => text,
+        other => panic!("{other:?} instead of an error"),
+    }
 }
 
 #[test]

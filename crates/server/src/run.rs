@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::Duration;
 
 use quorate_storage::disk::RealDisk;
 use quorate_storage::engine::{BufferedEngine, Engine, EngineError};
 use quorate_storage::log::{LogError, LogOptions, OpenError, RaftLog, Recovered};
 use quorate_storage::{ClusterId, Identity, Incarnation, StoreId};
 use quorate_store::{Bootstrap, Store, StoreError, StoreOptions};
-use quorate_transport::{PeerConfig, Peers};
+use quorate_transport::{Inquiry, PeerConfig, Peers, inquire};
 
 use crate::config::{self, ServerConfig};
 use crate::data_dir::{DataDir, DataDirError};
@@ -22,6 +24,9 @@ use crate::metrics::Shared;
 use crate::reactor::{FIRST_PEER_TOKEN, Parts, Reactor, WAKE};
 use crate::view::ViewKeeper;
 use crate::{clock, http};
+
+/// How long a peer may take to say whether it knows a store that is about to be formatted.
+const INQUIRY_PATIENCE: Duration = Duration::from_millis(1500);
 
 /// Why a node did not start, or stopped by itself. One line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +78,18 @@ pub enum RunError {
         /// The cause.
         #[source]
         source: io::Error,
+    },
+    /// A peer knows the store that was to be formatted (P7).
+    #[error("{dir}: --bootstrap refused, nothing was written: store {peer} at {addr} says: {reason}")]
+    Bootstrap {
+        /// The directory.
+        dir: PathBuf,
+        /// The peer.
+        peer: StoreId,
+        /// Its address.
+        addr: String,
+        /// Its words.
+        reason: String,
     },
     /// A peer refuses this store's identity (P7).
     #[error("refused by a peer: {0}")]
@@ -302,6 +319,7 @@ fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
         store,
         incarnation: Incarnation(random_u128()?),
     };
+    ask_peers(&config.data, bootstrap, store)?;
     let first = first_state(identity.cluster, bootstrap);
     dir.begin_format()?;
     let mut opened = open(dir, identity, config)?;
@@ -323,6 +341,44 @@ fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
     drop((engine, log));
     tracing::info!(store = store.0, cluster = %identity.cluster, "store formatted");
     open(dir, identity, config)
+}
+
+/// P7: an empty directory becomes a store only if no listed peer knows that store already. Peers that cannot be
+/// reached are no obstacle, or no cluster could ever begin; should one of them know it, it refuses it later.
+fn ask_peers(dir: &Path, bootstrap: &config::Bootstrap, own: StoreId) -> Result<(), RunError> {
+    let members = bootstrap
+        .members
+        .iter()
+        .map(|member| (StoreId(member.store), &member.peer));
+    let asked: Vec<_> = members
+        .filter(|(peer, _)| *peer != own)
+        .map(|(peer, address)| {
+            let (cluster, address) = (bootstrap.cluster_id(), address.clone());
+            let said = thread::spawn({
+                let address = address.clone();
+                move || inquire(&address.resolve()?, cluster, own, peer, INQUIRY_PATIENCE)
+            });
+            (peer, address, said)
+        })
+        .collect();
+    for (peer, address, said) in asked {
+        let said = said
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the inquiry died")));
+        match said {
+            Ok(Inquiry::Unknown) => {}
+            Ok(Inquiry::Refused(reason)) => {
+                return Err(RunError::Bootstrap {
+                    dir: dir.to_owned(),
+                    peer,
+                    addr: address.to_string(),
+                    reason,
+                });
+            }
+            Err(error) => tracing::info!(%peer, %address, %error, "peer cannot be asked before formatting"),
+        }
+    }
+    Ok(())
 }
 
 /// The peers' addresses: from --bootstrap, which is remembered, or as remembered.

@@ -6,6 +6,7 @@ use quorate_storage::{Identity, Incarnation, StoreId};
 
 use crate::Channel;
 use crate::greeting::{Hello, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Refusal, RefusalCode};
+use crate::inquiry::UNBORN;
 
 /// Which stores are bound to which incarnations, by earlier contacts.
 pub(crate) type Bindings = BTreeMap<StoreId, Incarnation>;
@@ -68,7 +69,8 @@ pub(crate) fn check(
             );
             return refuse(RefusalCode::Misdirected, reason);
         }
-        None if store < own.store => {
+        // One that is about to be formatted asks whoever is listed (`inquiry`).
+        None if store < own.store && theirs.incarnation != UNBORN => {
             let reason = format!(
                 "wrong direction: store {} dials store {store}, not the reverse",
                 own.store
@@ -78,6 +80,14 @@ pub(crate) fn check(
         _ => {}
     }
     match bindings.get(&store) {
+        Some(&known) if theirs.incarnation == UNBORN => {
+            let reason = format!(
+                "store {store} is known here as incarnation {known} of cluster {}: it was formatted before, and a \
+                 store never comes back under its old id",
+                own.cluster
+            );
+            refuse(RefusalCode::Incarnation, reason)
+        }
         Some(&known) if known != theirs.incarnation => {
             let reason = format!(
                 "store {store} is known here as incarnation {known}, not {}: its data directory was wiped or \
@@ -188,6 +198,13 @@ mod tests {
                 (1, 1),
                 hello(identity(9, 3, 31), 2),
                 Some((RefusalCode::Incarnation, "wiped or replaced")),
+            ),
+            (None, (1, 1), hello(identity(9, 1, 0), 2), None),
+            (
+                None,
+                (1, 1),
+                hello(identity(9, 3, 0), 2),
+                Some((RefusalCode::Incarnation, "formatted before")),
             ),
         ];
         for (dialed, versions, hello, expected) in cases {

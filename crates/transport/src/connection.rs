@@ -32,9 +32,10 @@ pub(crate) enum Phase {
         /// Since when.
         since_us: u64,
     },
-    /// This side said no, and reads to the end: closing with unread input would reset the connection and
-    /// could take the reason away from the other side before it read it.
-    Refused,
+    /// This side has said its last word, a no or the answer to an inquiry, and reads to the end: closing with
+    /// unread input would reset the connection and could take the word away from the other side before it
+    /// read it.
+    Ended,
 }
 
 /// One socket and its buffers.

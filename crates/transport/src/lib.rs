@@ -1,4 +1,5 @@
-//! Framed, versioned connections between nodes, on the caller's readiness loop: no threads, no clock.
+//! Framed, versioned connections between nodes, on the caller's readiness loop: no clock, and no threads but
+//! for looking names up.
 //!
 //! [`Peers`] owns a listener and one connection per peer and [`Channel`]; the store with the higher id dials.
 //! The caller feeds it readiness events and a timer, and takes [`PeerEvent`]s. A connection begins with a
@@ -20,11 +21,13 @@ mod connection;
 mod frame;
 mod greeting;
 mod inbox;
+mod inquiry;
 mod outbox;
 mod peers;
 mod resolve;
 
 pub use api::{Channel, FRAME_BYTES_MAX_DEFAULT, PeerCodec, PeerConfig, PeerEvent, PeerStats};
 pub use greeting::{PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN};
+pub use inquiry::{Inquiry, inquire};
 pub use peers::Peers;
 pub use resolve::{Resolve, SystemResolver};

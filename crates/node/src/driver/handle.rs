@@ -102,7 +102,7 @@ impl Node {
             .registry()
             .try_clone()
             .map_err(system("cloning a registry"))?;
-        let resolver = Box::new(SystemResolver);
+        let resolver = Box::new(SystemResolver::default());
         let peers = Peers::with_listener(peers, transport.listener, bindings.clone(), registry, resolver)
             .map_err(system("listening"))?;
 

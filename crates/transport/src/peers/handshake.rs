@@ -8,6 +8,8 @@
 //!     |  up                    |
 //!     | -- accept -----------> |  up
 //! ```
+//!
+//! A hello without an incarnation is an inquiry, which ends with the answer.
 
 use quorate_storage::StoreId;
 
@@ -15,6 +17,7 @@ use super::Peers;
 use crate::close::Close;
 use crate::connection::{Connection, Phase};
 use crate::greeting::{Greeting, GreetingBody, GreetingError, Hello, Refusal};
+use crate::inquiry::UNBORN;
 use crate::{Channel, PeerCodec, PeerEvent, admission};
 
 impl<M: PeerCodec> Peers<M> {
@@ -44,7 +47,12 @@ impl<M: PeerCodec> Peers<M> {
                     connection.greet(GreetingBody::Hello(
                         self.hello(hello.identity.store, hello.channel),
                     ));
-                    connection.phase = Phase::AwaitAccept(Box::new(hello));
+                    // An inquiry is answered by that; the asking side closes.
+                    connection.phase = if hello.identity.incarnation == UNBORN {
+                        Phase::Ended
+                    } else {
+                        Phase::AwaitAccept(Box::new(hello))
+                    };
                 }
                 Ok(())
             }
@@ -145,5 +153,5 @@ fn refuse<M>(connection: &mut Connection, store: StoreId, refusal: Refusal, out:
         fatal: false,
     });
     connection.greet(GreetingBody::Refuse(refusal));
-    connection.phase = Phase::Refused;
+    connection.phase = Phase::Ended;
 }

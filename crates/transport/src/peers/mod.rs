@@ -78,7 +78,7 @@ impl<M: PeerCodec> Peers<M> {
         bindings: BTreeMap<StoreId, Incarnation>,
         registry: Registry,
     ) -> io::Result<Self> {
-        Self::bind_with_resolver(config, bindings, registry, Box::new(SystemResolver))
+        Self::bind_with_resolver(config, bindings, registry, Box::new(SystemResolver::default()))
     }
 
     /// [`Peers::bind`] with another way to turn `host:port` into addresses.
@@ -288,7 +288,7 @@ impl<M: PeerCodec> Peers<M> {
                 }
             }
             // Routine while a peer is down, and our own refusals were reported when they were made.
-            Phase::Connecting | Phase::Refused => {
+            Phase::Connecting | Phase::Ended => {
                 tracing::debug!(dialed = ?connection.dialed, %reason, "peer connection closed");
             }
             Phase::AwaitHello | Phase::AwaitAccept(_) => {

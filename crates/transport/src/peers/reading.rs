@@ -66,7 +66,7 @@ impl<M: PeerCodec> Peers<M> {
     fn consume(&mut self, connection: &mut Connection, out: &mut Vec<PeerEvent<M>>) -> Result<(), Close> {
         loop {
             match connection.phase {
-                Phase::Connecting | Phase::Refused => {
+                Phase::Connecting | Phase::Ended => {
                     connection.inbox.clear();
                     return Ok(());
                 }
@@ -76,7 +76,7 @@ impl<M: PeerCodec> Peers<M> {
                     };
                     self.on_greeting(connection, greeting, out)?;
                     connection.write(self.now_us, &mut self.stats)?;
-                    if matches!(connection.phase, Phase::Refused) {
+                    if matches!(connection.phase, Phase::Ended) {
                         connection.end_output();
                     }
                 }

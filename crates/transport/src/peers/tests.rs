@@ -66,9 +66,12 @@ fn message(length: usize) -> PeerMessage {
 
 /// The pair of stores 1 and 2, connected.
 fn pair(now_us: &mut u64) -> [(Peers, Poll); 2] {
-    let first = bind(1, &[], Box::new(SystemResolver));
+    let first = bind(1, &[], Box::new(SystemResolver::default()));
     let address = first.0.local_addr().unwrap().to_string();
-    let mut nodes = [first, bind(2, &[(1, &address)], Box::new(SystemResolver))];
+    let mut nodes = [
+        first,
+        bind(2, &[(1, &address)], Box::new(SystemResolver::default())),
+    ];
     until(&mut nodes, now_us, |n| {
         n[0].0.is_up(StoreId(2)) && n[1].0.is_up(StoreId(1))
     });
@@ -142,7 +145,7 @@ impl Resolve for Steps {
 
 #[test]
 fn names_are_resolved_again_at_every_attempt() {
-    let first = bind(1, &[], Box::new(SystemResolver));
+    let first = bind(1, &[], Box::new(SystemResolver::default()));
     // A port that nobody listens on: it was given out once and is free again.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
