@@ -59,8 +59,9 @@ pub struct Request {
     pub epoch: Epoch,
     /// Milliseconds until the client stops waiting.
     pub timeout_ms: u32,
-    /// For reads: answer after all writes that the sender forwarded before.
-    pub after_writes: bool,
+    /// For reads: the sender has earlier requests of the same connection under way here, after which this one
+    /// is to be answered.
+    pub in_order: bool,
     /// Identity for exactly-once.
     pub session: Option<Session>,
     /// What is asked.

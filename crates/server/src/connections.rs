@@ -267,7 +267,10 @@ impl Connections {
             let gone = connection.ended && session.idle() && !resumes;
             if connection.broken || done || gone {
                 self.close(at, registry);
-            } else if resumes || connection.readable && !connection.ended && session.wants_read() {
+            } else if resumes
+                || session.paused()
+                || connection.readable && !connection.ended && session.wants_read()
+            {
                 self.queue(at);
             }
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use quorate_proto::PeerMessage;
+use quorate_proto::{Answer, Outcome, PeerMessage, Response};
 use quorate_storage::StoreId;
 use quorate_storage::engine::{BufferedEngine, Engine};
 use quorate_store::{ClientOutcome, ClientRequest, Input, RequestId, Store, StoreError, Times};
@@ -44,6 +44,8 @@ const DRAIN_US: u64 = 2_000_000;
 /// With nothing in flight it waits this long for others to take its leaderships: that is a matter of
 /// milliseconds, or nobody is there to take them because all stop at once.
 const HAND_OVER_US: u64 = 1_000_000;
+/// Answers to forwards from this size on take the connection for bulk data.
+const BULK_BYTES_MIN: usize = 256 << 10;
 /// Connections accepted in one turn.
 const ACCEPTS_PER_TURN: usize = 128;
 
@@ -301,10 +303,21 @@ impl Reactor {
         Ok(())
     }
 
-    /// Lets a session parse, and hands its requests to the store.
+    /// Lets a session parse, and hands its requests to the store, a few at a time: what is answered at once is
+    /// seen before more is asked.
     fn process(&mut self, at: usize) -> Result<(), RunError> {
-        self.with_session(at, |session, context| session.process(context));
-        self.hand_over()
+        loop {
+            self.with_session(at, |session, context| session.process(context));
+            self.hand_over()?;
+            if !self
+                .connections
+                .get(at)
+                .is_some_and(|connection| connection.session.paused())
+            {
+                return Ok(());
+            }
+            self.reply()?;
+        }
     }
 
     /// Brings a session what it waits for. A connection that is gone waits for nothing.
@@ -423,6 +436,14 @@ impl Reactor {
                     self.peers.send(to, Channel::Bulk, &message)
                         || self.peers.send(to, Channel::Raft, &message)
                 }
+                // So do large values: many of them at once must not fill the way of the heartbeats.
+                PeerMessage::Response(Response {
+                    outcome: Outcome::Done(Answer::Bulk(ref value)),
+                    ..
+                }) if value.len() >= BULK_BYTES_MIN => {
+                    self.peers.send(to, Channel::Bulk, &message)
+                        || self.peers.send(to, Channel::Raft, &message)
+                }
                 PeerMessage::Raft(_)
                 | PeerMessage::Request(_)
                 | PeerMessage::Response(_)
@@ -491,7 +512,15 @@ impl Reactor {
         self.turn()?;
         self.view.refresh(&self.connections, &self.counters);
         publish::status(self);
-        Ok(self.stopping_us.is_some_and(|since| self.has_drained(since)))
+        let stopped = self.stopping_us.is_some_and(|since| self.has_drained(since));
+        if stopped {
+            // Whoever still waits is told so, rather than cut off.
+            self.store.abandon();
+            self.send();
+            self.reply()?;
+            self.connections.flush(self.poll.registry());
+        }
+        Ok(stopped)
     }
 
     /// Tells the store how much space the log's disk has left (H1).

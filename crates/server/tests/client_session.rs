@@ -114,18 +114,77 @@ fn outcomes_of_unknown_requests_change_nothing() {
 }
 
 #[test]
-fn reads_behind_writes_ask_for_an_answer_after_them() {
+fn requests_name_their_connection_and_are_handed_over_in_the_order_of_the_commands() {
     let (mut node, _) = harness();
-    node.send(b"GET a\r\nSET a 1\r\nGET a\r\nMGET a b\r\nDBSIZE\r\nSET b 1\r\n");
+    node.send(b"GET a\r\nSET a 1\r\nMSET a 2 a 3\r\nGET a\r\n");
     let requests = node.take();
-    let after: Vec<bool> = requests.iter().map(|request| request.after_writes).collect();
-    assert_eq!(after, [false, false, true, true, true, true, false]);
-    node.complete(&requests[1], ClientOutcome::Done(Answer::Ok));
-    node.line("GET a");
-    assert!(node.take()[0].after_writes, "SET b is under way");
-    node.complete(&requests[6], ClientOutcome::Unknown(UnknownReason::Timeout));
-    node.line("GET a");
-    assert!(!node.take()[0].after_writes);
+    assert!(requests.iter().all(|request| request.stream == 7));
+    let writes: Vec<bool> = requests
+        .iter()
+        .map(|request| matches!(request.body, ForwardBody::Write(_)))
+        .collect();
+    assert_eq!(writes, [false, true, true, true, false]);
+}
+
+#[test]
+fn a_command_on_all_keys_has_the_connection_to_itself() {
+    let (mut node, mut store) = harness();
+    node.send(b"SET a 1\r\nDBSIZE\r\nSET b 1\r\nDBSIZE\r\nPING\r\nFLUSHALL\r\nDBSIZE\r\n");
+    let mut most = 0;
+    loop {
+        let requests = node.take();
+        if requests.is_empty() {
+            break;
+        }
+        most = most.max(requests.len());
+        for request in requests {
+            let answer = store.answer(&request, 0);
+            node.complete(&request, ClientOutcome::Done(answer));
+        }
+    }
+    assert_eq!(node.output(), "+OK\r\n:1\r\n+OK\r\n:2\r\n+PONG\r\n+OK\r\n:0\r\n");
+    assert!(most <= SHARDS.len(), "{most} at once: more than FLUSHALL's");
+    assert!(node.session.idle() && node.session.wants_read());
+}
+
+/// A client that asks for large values and reads nothing.
+#[test]
+fn large_replies_make_few_commands_go_at_once() {
+    const BYTES: usize = 1 << 20;
+    let (mut node, _) = harness();
+    node.view.config.output_bytes_max = BYTES;
+    node.send("GET a\r\n".repeat(300).as_bytes());
+    let value = bytes::Bytes::from(vec![b'v'; BYTES]);
+    let (mut rounds, mut replies) = (Vec::new(), 0);
+    while replies < 300 {
+        let requests = node.take();
+        rounds.push(requests.len());
+        for request in requests {
+            node.complete(&request, ClientOutcome::Done(Answer::Bulk(value.clone())));
+        }
+        let unsent = node.session.output().len();
+        assert!(unsent <= 40 * BYTES, "{unsent} bytes wait to be sent");
+        // Nothing more is asked before the client reads.
+        node.with(ClientSession::process);
+        assert!(node.take().is_empty());
+        replies += node.session.output().split().len() / BYTES;
+        node.with(ClientSession::process);
+    }
+    assert!(
+        rounds[0] <= 32 && rounds[1..].iter().all(|round| *round <= 8),
+        "{rounds:?}"
+    );
+}
+
+#[test]
+fn a_refused_command_on_all_keys_holds_nothing_up() {
+    let (mut node, _) = harness();
+    node.send(b"GET a\r\nSCAN nope\r\nGET b\r\n");
+    let first = node.take();
+    assert_eq!(first.len(), 1);
+    node.complete(&first[0], ClientOutcome::Done(Answer::Nil));
+    assert_eq!(node.output(), "$-1\r\n-ERR invalid cursor\r\n");
+    assert_eq!(node.take().len(), 1);
 }
 
 /// Runs one command with the given outcomes for its requests, in order.

@@ -219,7 +219,7 @@ mod tests {
             target: Target::Slot(0),
             body,
             session: None,
-            after_writes: false,
+            stream: 0,
             mode: RouteMode::Proxy,
             timeout_ms: 1,
         }

@@ -8,7 +8,7 @@ use quorate_storage::{ShardId, StoreId};
 pub struct RequestId(pub u64);
 
 /// Where a request goes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Target {
     /// The shard that holds this slot of the default keyspace.
     Slot(u16),
@@ -30,14 +30,15 @@ pub enum RouteMode {
 pub struct ClientRequest {
     /// The driver's name for it.
     pub id: RequestId,
+    /// The connection that it came on: requests of one stream for one target take effect in the order in which
+    /// they are handed over, except for writes whose outcome is unknown.
+    pub stream: u64,
     /// Where it goes.
     pub target: Target,
     /// What is asked.
     pub body: ForwardBody,
     /// Identity for exactly-once.
     pub session: Option<Session>,
-    /// For reads: the client has writes under way on this connection; answer after them.
-    pub after_writes: bool,
     /// When another store leads.
     pub mode: RouteMode,
     /// Milliseconds until the client must have its answer.
@@ -70,6 +71,12 @@ pub enum Refusal {
     /// Another term's entry took its place (O1).
     #[error("the write was superseded by another leader's")]
     Superseded,
+    /// It came back unproposed, and by then a later request of its stream had taken effect.
+    #[error("a later command of the connection took effect first")]
+    Overtaken,
+    /// The deadline passed before an earlier request of its stream was decided.
+    #[error("an earlier command of the connection was not decided in time")]
+    Behind,
     /// Too many requests under way.
     #[error("too many requests under way")]
     Busy,

@@ -1,47 +1,43 @@
 //! The way of a client's request: to the local leader, to another store, or back with a refusal.
 //!
 //! A forward is sent again only if it certainly was not proposed (O1, O2): the receiver said so, or it was
-//! never sent. A write whose connection broke, or whose deadline passed after it was sent, is unknown.
+//! never sent. A write whose connection broke, or whose deadline passed after it was sent, is unknown. What is
+//! of one connection keeps its order on all ways (`lanes`).
 
-use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
-use quorate_proto::{ForwardBody, Outcome, PeerMessage, Request, Response, UnknownReason};
+use quorate_proto::{Outcome, PeerMessage, Request, Response, UnknownReason};
+use quorate_raft::mutant;
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
 use crate::io::Times;
 use crate::kv;
+use crate::lanes::{Lanes, Routed, Ticket, Verdict};
 use crate::replica::Waiter;
 use crate::store::{Store, StoreError};
-use crate::{ClientOutcome, ClientRequest, Refusal, RouteMode, Target};
+use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
 
 /// A request that was sent to another store.
 #[derive(Debug)]
 struct Forward {
     to: StoreId,
     shard: ShardId,
-    deadline_us: u64,
-    request: ClientRequest,
+    routed: Routed,
 }
 
-/// A request that waits for a leader.
-#[derive(Debug)]
-struct Parked {
-    shard: ShardId,
-    deadline_us: u64,
-    request: ClientRequest,
-}
-
-/// Requests of this node's clients that are not with a local leader.
+/// Requests of this node's clients.
 #[derive(Debug, Default)]
 pub(crate) struct Gateway {
     /// Requests of clients that are not answered yet, wherever they are.
     pub(crate) under_way: usize,
     /// The number of the last forward; starts where that of no other process does.
     last_forward: u64,
+    /// The number of the last request.
+    last_order: u64,
     forwards: BTreeMap<u64, Forward>,
-    parked: Vec<Parked>,
+    /// The order among them; also holds those that wait for a leader.
+    pub(crate) lanes: Lanes,
 }
 
 impl Gateway {
@@ -67,10 +63,7 @@ pub(crate) fn spread(process: u64) -> u64 {
 impl<E: Engine> Store<E> {
     pub(crate) fn client(&mut self, times: Times, request: ClientRequest) -> Result<(), StoreError> {
         self.gateway.under_way += 1;
-        let Some(at) = (match request.target {
-            Target::Slot(slot) => self.router.replica_of_slot(slot),
-            Target::Shard(shard) => self.router.replica_of(shard),
-        }) else {
+        let Some(at) = self.replica_for(request.target) else {
             self.reply(request.id, ClientOutcome::NotApplied(Refusal::NoShard));
             return Ok(());
         };
@@ -86,84 +79,134 @@ impl<E: Engine> Store<E> {
             self.reply(request.id, ClientOutcome::NotApplied(Refusal::Busy));
             return Ok(());
         }
-        let deadline_us = times.mono_us.saturating_add(u64::from(request.timeout_ms) * 1000);
-        self.dispatch(times, at, request, deadline_us, None)
+        self.gateway.last_order += 1;
+        let routed = Routed {
+            deadline_us: times.mono_us.saturating_add(u64::from(request.timeout_ms) * 1000),
+            order: self.gateway.last_order,
+            request,
+        };
+        let ticket = routed.ticket();
+        let to = self.place_of_leader(times, at, &ticket);
+        match self.gateway.lanes.arrive(&ticket, to) {
+            Verdict::Wait => {
+                self.gateway.lanes.wait(routed);
+                Ok(())
+            }
+            verdict => self.dispatch(times, at, to, routed, verdict),
+        }
     }
 
-    /// Sends a request where it can be served now; parks it if nowhere. `hint`: who leads, by another's word.
-    pub(crate) fn dispatch(
-        &mut self,
-        times: Times,
-        at: usize,
-        request: ClientRequest,
-        deadline_us: u64,
-        hint: Option<StoreId>,
-    ) -> Result<(), StoreError> {
-        let replica = &self.replicas[at];
-        let shard = replica.descriptor.shard;
-        let outlives = matches!(request.body, ForwardBody::Read(_))
+    fn replica_for(&self, target: Target) -> Option<usize> {
+        match target {
+            Target::Slot(slot) => self.router.replica_of_slot(slot),
+            Target::Shard(shard) => self.router.replica_of(shard),
+        }
+    }
+
+    /// Where a request for a replica's shard can be served now.
+    fn place_of_leader(&self, times: Times, at: usize, ticket: &Ticket) -> Option<StoreId> {
+        let (replica, own) = (&self.replicas[at], self.identity.store);
+        let outlives = !ticket.write
             && replica
                 .lease
                 .outlives_leadership(self.options.lease_us(), times.mono_us);
-        if (replica.serves() && replica.raft.transferring_to().is_none()) || outlives {
-            let (id, after_writes) = (request.id, request.after_writes);
-            return self.lead(
-                times,
-                at,
-                Waiter::Client(id),
-                deadline_us,
-                after_writes,
-                request.body.clone(),
-                request.session,
-                Some(request),
-            );
+        if replica.serves() && replica.raft.transferring_to().is_none() || outlives {
+            return Some(own);
         }
         let known = if replica.serves() {
             None
         } else {
             replica.leader_store()
         };
-        let leader = hint
-            .or(known)
-            .filter(|store| *store != self.identity.store && self.peers.is_up(*store));
-        match (leader, request.mode) {
-            (Some(leader), RouteMode::Redirect) => {
-                self.reply(request.id, ClientOutcome::Redirect { leader });
+        // By another's word, who sent requests of the lane back; or by our own.
+        let hint = self.gateway.lanes.hint(ticket.lane);
+        hint.or(known)
+            .filter(|store| *store != own && self.peers.is_up(*store))
+    }
+
+    /// Sends a request to `to`, whose turn it is.
+    fn dispatch(
+        &mut self,
+        times: Times,
+        at: usize,
+        to: Option<StoreId>,
+        routed: Routed,
+        verdict: Verdict,
+    ) -> Result<(), StoreError> {
+        let ticket = routed.ticket();
+        let (Some(to), Verdict::Go { in_order }) = (to, verdict) else {
+            self.reply(ticket.id, ClientOutcome::NotApplied(Refusal::Overtaken));
+            self.gateway.lanes.looked_at(ticket.lane);
+            return Ok(());
+        };
+        if to == self.identity.store {
+            self.gateway.lanes.sent(&ticket, to);
+            return self.lead(
+                times,
+                at,
+                Waiter::Client(ticket),
+                routed.deadline_us,
+                in_order,
+                routed.request.body.clone(),
+                routed.request.session,
+                Some(routed),
+            );
+        }
+        if routed.request.mode == RouteMode::Redirect {
+            self.reply(ticket.id, ClientOutcome::Redirect { leader: to });
+            self.gateway.lanes.looked_at(ticket.lane);
+            return Ok(());
+        }
+        self.gateway.lanes.sent(&ticket, to);
+        self.gateway.last_forward = self.gateway.last_forward.wrapping_add(1);
+        self.counters.forwards += 1;
+        let id = self.gateway.last_forward;
+        let descriptor = &self.replicas[at].descriptor;
+        let shard = descriptor.shard;
+        let request = Request {
+            id,
+            shard,
+            epoch: descriptor.epoch,
+            timeout_ms: (routed.deadline_us.saturating_sub(times.mono_us) / 1000) as u32,
+            in_order,
+            session: routed.request.session,
+            body: routed.request.body.clone(),
+        };
+        self.out.sends.push((to, PeerMessage::Request(request)));
+        self.gateway.forwards.insert(id, Forward { to, shard, routed });
+        Ok(())
+    }
+
+    /// Goes on with the lanes of which something ended.
+    pub(crate) fn go_on(&mut self, times: Times) -> Result<(), StoreError> {
+        while self.gateway.lanes.has_ready() {
+            for lane in self.gateway.lanes.take_ready() {
+                while let Some(first) = self.gateway.lanes.first(lane) {
+                    let Some(at) = self.replica_for(first.request.target) else {
+                        break;
+                    };
+                    let to = self.place_of_leader(times, at, &first.ticket());
+                    let Some((routed, verdict)) = self.gateway.lanes.take_first(lane, to) else {
+                        break;
+                    };
+                    self.dispatch(times, at, to, routed, verdict)?;
+                }
+                self.gateway.lanes.looked_at(lane);
             }
-            (Some(to), RouteMode::Proxy) => {
-                self.gateway.last_forward = self.gateway.last_forward.wrapping_add(1);
-                self.counters.forwards += 1;
-                let id = self.gateway.last_forward;
-                let timeout_ms = (deadline_us.saturating_sub(times.mono_us) / 1000) as u32;
-                self.out.sends.push((
-                    to,
-                    PeerMessage::Request(Request {
-                        id,
-                        shard,
-                        epoch: replica.descriptor.epoch,
-                        timeout_ms,
-                        after_writes: request.after_writes,
-                        session: request.session,
-                        body: request.body.clone(),
-                    }),
-                ));
-                self.gateway.forwards.insert(
-                    id,
-                    Forward {
-                        to,
-                        shard,
-                        deadline_us,
-                        request,
-                    },
-                );
-            }
-            (None, _) => self.gateway.parked.push(Parked {
-                shard,
-                deadline_us,
-                request,
-            }),
         }
         Ok(())
+    }
+
+    /// A request ends that was with a leader.
+    pub(crate) fn finish(&mut self, ticket: &Ticket, outcome: ClientOutcome) {
+        let effect = matches!(outcome, ClientOutcome::Done(_) | ClientOutcome::Unknown(_));
+        self.gateway.lanes.ended(ticket, effect);
+        self.reply(ticket.id, outcome);
+    }
+
+    fn reply(&mut self, id: RequestId, outcome: ClientOutcome) {
+        self.gateway.under_way = self.gateway.under_way.saturating_sub(1);
+        self.out.replies.push((id, outcome));
     }
 
     /// A peer forwards a request.
@@ -206,7 +249,7 @@ impl<E: Engine> Store<E> {
             at,
             waiter,
             deadline_us,
-            request.after_writes,
+            request.in_order,
             request.body,
             request.session,
             None,
@@ -214,164 +257,124 @@ impl<E: Engine> Store<E> {
     }
 
     /// A peer answers what this node forwarded.
-    pub(crate) fn answered(
-        &mut self,
-        times: Times,
-        from: StoreId,
-        response: Response,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn answered(&mut self, from: StoreId, response: Response) {
         // An answer that came after the deadline has nobody left to hear it.
         let Some(forward) = self.gateway.forwards.remove(&response.id) else {
-            return Ok(());
+            return;
         };
         debug_assert_eq!(forward.to, from, "answers come from where the request went");
-        let id = forward.request.id;
+        let ticket = forward.routed.ticket();
         let outcome = match response.outcome {
             Outcome::Done(answer) => ClientOutcome::Done(answer),
             Outcome::DiskFull => ClientOutcome::NotApplied(Refusal::DiskFull),
-            Outcome::Superseded if matches!(forward.request.body, ForwardBody::Write(_)) => {
-                ClientOutcome::NotApplied(Refusal::Superseded)
+            Outcome::Superseded if ticket.write => ClientOutcome::NotApplied(Refusal::Superseded),
+            Outcome::Unknown(reason) if ticket.write => ClientOutcome::Unknown(reason),
+            // Certainly not proposed, or a read: again, at once if there is word of another leader.
+            Outcome::NotLeader { leader } => {
+                let hint = leader.filter(|leader| *leader != from && *leader != self.id());
+                return self.gateway.lanes.returned(forward.routed, hint);
             }
-            Outcome::Unknown(reason) if matches!(forward.request.body, ForwardBody::Write(_)) => {
-                ClientOutcome::Unknown(reason)
-            }
-            Outcome::NotLeader { leader }
-                if leader.is_some_and(|leader| leader != from && leader != self.id()) =>
-            {
-                let Some(at) = self.router.replica_of(forward.shard) else {
-                    return Ok(());
-                };
-                return self.dispatch(times, at, forward.request, forward.deadline_us, leader);
-            }
-            // Certainly not proposed, or a read: again at the next tick, or when a leader is known.
-            _ => {
-                self.gateway.parked.push(Parked {
-                    shard: forward.shard,
-                    deadline_us: forward.deadline_us,
-                    request: forward.request,
-                });
-                return Ok(());
-            }
+            _ => return self.gateway.lanes.returned(forward.routed, None),
         };
-        self.reply(id, outcome);
-        Ok(())
+        self.finish(&ticket, outcome);
     }
 
-    pub(crate) fn peer_down(&mut self, times: Times, store: StoreId) -> Result<(), StoreError> {
+    pub(crate) fn peer_down(&mut self, store: StoreId) {
         self.peers.down(store);
-        let lost: Vec<u64> = self
-            .gateway
-            .forwards
-            .iter()
-            .filter(|(_, forward)| forward.to == store)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            let Some(forward) = self.gateway.forwards.remove(&id) else {
-                continue;
-            };
-            match forward.request.body {
-                // O2: it may have been proposed.
-                ForwardBody::Write(_) if !mutant!("forward-retried-after-a-break") => {
-                    self.reply(
-                        forward.request.id,
-                        ClientOutcome::Unknown(UnknownReason::ConnectionLost),
-                    );
-                }
-                ForwardBody::Write(_) | ForwardBody::Read(_) => self.gateway.parked.push(Parked {
-                    shard: forward.shard,
-                    deadline_us: forward.deadline_us,
-                    request: forward.request,
-                }),
+        for forward in self.take_forwards(|forward| forward.to == store) {
+            let ticket = forward.routed.ticket();
+            // O2: a write may have been proposed.
+            if ticket.write && !mutant!("forward-retried-after-a-break") {
+                self.finish(&ticket, ClientOutcome::Unknown(UnknownReason::ConnectionLost));
+            } else {
+                self.gateway.lanes.returned(forward.routed, None);
             }
         }
         self.abort_snapshots(store);
-        for at in 0..self.replicas.len() {
-            if let Some(peer) = self.replicas[at].descriptor.replica_on(store) {
-                self.replicas[at].raft.report_unreachable(peer);
+        for replica in &mut self.replicas {
+            if let Some(peer) = replica.descriptor.replica_on(store) {
+                replica.raft.report_unreachable(peer);
             }
         }
-        let _ = times;
-        Ok(())
+    }
+
+    fn take_forwards(&mut self, which: impl Fn(&Forward) -> bool) -> Vec<Forward> {
+        let forwards = &mut self.gateway.forwards;
+        let ids: Vec<u64> = forwards
+            .iter()
+            .filter(|(_, forward)| which(forward))
+            .map(|(id, _)| *id)
+            .collect();
+        ids.iter().filter_map(|id| forwards.remove(id)).collect()
+    }
+
+    /// Ends every waiting request that matches.
+    fn end_waiting(&mut self, which: impl Fn(&Routed) -> bool, refusal: impl Fn(&Self, &Routed) -> Refusal) {
+        for lane in self.gateway.lanes.crowded() {
+            for routed in self.gateway.lanes.extract(lane, &which) {
+                let outcome = ClientOutcome::NotApplied(refusal(self, &routed));
+                self.reply(routed.request.id, outcome);
+            }
+        }
     }
 
     /// See [`Store::abandon`].
     pub(crate) fn abandon_forwards(&mut self) {
-        for (_, forward) in std::mem::take(&mut self.gateway.forwards) {
-            let outcome = match forward.request.body {
-                ForwardBody::Write(_) => ClientOutcome::Unknown(UnknownReason::ShuttingDown),
-                ForwardBody::Read(_) => ClientOutcome::NotApplied(Refusal::ShuttingDown),
+        self.end_waiting(|_| true, |_, _| Refusal::ShuttingDown);
+        for forward in self.take_forwards(|_| true) {
+            let ticket = forward.routed.ticket();
+            let outcome = if ticket.write {
+                ClientOutcome::Unknown(UnknownReason::ShuttingDown)
+            } else {
+                ClientOutcome::NotApplied(Refusal::ShuttingDown)
             };
-            self.reply(forward.request.id, outcome);
-        }
-        for parked in std::mem::take(&mut self.gateway.parked) {
-            self.reply(
-                parked.request.id,
-                ClientOutcome::NotApplied(Refusal::ShuttingDown),
-            );
+            self.finish(&ticket, outcome);
         }
     }
 
     /// A leader of the shard is known: sends what waited for it.
-    pub(crate) fn unpark(&mut self, times: Times, shard: ShardId) -> Result<(), StoreError> {
-        if self.gateway.parked.iter().all(|parked| parked.shard != shard) {
-            return Ok(());
+    pub(crate) fn unpark(&mut self, shard: ShardId) {
+        for lane in self.gateway.lanes.crowded() {
+            let waits = self.gateway.lanes.first(lane).is_some_and(|first| {
+                self.replica_for(first.request.target)
+                    .is_some_and(|at| self.replicas[at].descriptor.shard == shard)
+            });
+            if waits {
+                self.gateway.lanes.release(lane);
+            }
         }
-        let Some(at) = self.router.replica_of(shard) else {
-            return Ok(());
-        };
-        let (now, later) = std::mem::take(&mut self.gateway.parked)
-            .into_iter()
-            .partition(|p: &Parked| p.shard == shard);
-        self.gateway.parked = later;
-        for parked in now as Vec<Parked> {
-            self.dispatch(times, at, parked.request, parked.deadline_us, None)?;
-        }
-        Ok(())
     }
 
-    pub(crate) fn park(&mut self, shard: ShardId, deadline_us: u64, request: ClientRequest) {
-        self.gateway.parked.push(Parked {
-            shard,
-            deadline_us,
-            request,
-        });
+    /// Why a request that waited is late.
+    fn why_late(&self, routed: &Routed) -> Refusal {
+        match self.replica_for(routed.request.target) {
+            None => Refusal::NoShard,
+            Some(at) if self.replicas[at].raft.leader().is_some() => Refusal::Behind,
+            Some(at) => Refusal::NoLeader(self.replicas[at].descriptor.shard),
+        }
     }
 
     /// Answers what has reached its deadline and tries again what waits for a leader.
-    pub(crate) fn gateway_tick(&mut self, times: Times) -> Result<(), StoreError> {
-        let late: Vec<u64> = self
-            .gateway
-            .forwards
-            .iter()
-            .filter(|(_, forward)| Self::times_out(forward.deadline_us, times))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            let Some(forward) = self.gateway.forwards.remove(&id) else {
-                continue;
+    pub(crate) fn gateway_tick(&mut self, times: Times) {
+        for forward in self.take_forwards(|forward| Self::times_out(forward.routed.deadline_us, times)) {
+            let ticket = forward.routed.ticket();
+            let outcome = if ticket.write {
+                ClientOutcome::Unknown(UnknownReason::Timeout)
+            } else {
+                ClientOutcome::NotApplied(Refusal::NoLeader(forward.shard))
             };
-            let outcome = match forward.request.body {
-                ForwardBody::Write(_) => ClientOutcome::Unknown(UnknownReason::Timeout),
-                ForwardBody::Read(_) => ClientOutcome::NotApplied(Refusal::NoLeader(forward.shard)),
-            };
-            self.reply(forward.request.id, outcome);
+            self.finish(&ticket, outcome);
         }
-        for parked in std::mem::take(&mut self.gateway.parked) {
-            if Self::times_out(parked.deadline_us, times) {
-                self.reply(
-                    parked.request.id,
-                    ClientOutcome::NotApplied(Refusal::NoLeader(parked.shard)),
-                );
-            } else if self.shutting_down {
-                self.reply(
-                    parked.request.id,
-                    ClientOutcome::NotApplied(Refusal::ShuttingDown),
-                );
-            } else if let Some(at) = self.router.replica_of(parked.shard) {
-                self.dispatch(times, at, parked.request, parked.deadline_us, None)?;
-            }
+        if self.shutting_down {
+            self.end_waiting(|_| true, |_, _| Refusal::ShuttingDown);
+        } else {
+            self.end_waiting(
+                |routed| Self::times_out(routed.deadline_us, times),
+                Self::why_late,
+            );
         }
-        Ok(())
+        for lane in self.gateway.lanes.crowded() {
+            self.gateway.lanes.release(lane);
+        }
     }
 }

@@ -1,14 +1,15 @@
 //! What a leader does with a request: proposing writes, confirming reads.
 
-use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session};
+use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session, UnknownReason};
 use quorate_raft::{ProposeError, ReadContext, ReadState, StepError, mutant};
 use quorate_storage::engine::Engine;
 
 use crate::io::Times;
 use crate::kv::{self, Read, ReadTime};
+use crate::lanes::Routed;
 use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
 use crate::store::{Store, StoreError};
-use crate::{ClientOutcome, ClientRequest, Refusal};
+use crate::{ClientOutcome, Refusal};
 
 impl<E: Engine> Store<E> {
     /// Takes a request for a shard that this store leads.
@@ -19,10 +20,10 @@ impl<E: Engine> Store<E> {
         at: usize,
         waiter: Waiter,
         deadline_us: u64,
-        after_writes: bool,
+        in_order: bool,
         body: ForwardBody,
         session: Option<Session>,
-        request: Option<ClientRequest>,
+        request: Option<Routed>,
     ) -> Result<(), StoreError> {
         match body {
             ForwardBody::Write(op) if self.is_out_of_space(at, &op) => {
@@ -46,7 +47,7 @@ impl<E: Engine> Store<E> {
             ForwardBody::Read(query) => self.take_read(
                 times,
                 at,
-                after_writes,
+                in_order,
                 PendingRead {
                     waiter,
                     deadline_us,
@@ -135,16 +136,15 @@ impl<E: Engine> Store<E> {
 
     fn refused(&mut self, _times: Times, at: usize, write: NewWrite, reason: &ProposeError) {
         let replica = &mut self.replicas[at];
-        let shard = replica.descriptor.shard;
         if matches!(write.waiter, Waiter::Nobody) {
             replica.sweep_pending = false;
         }
         let leader = replica.leader_store().filter(|_| !replica.is_leader());
         match (write.request, reason) {
             (Some(request), ProposeError::TooManyUncommittedBytes) => {
-                self.reply(request.id, ClientOutcome::NotApplied(Refusal::Busy));
+                self.finish(&request.ticket(), ClientOutcome::NotApplied(Refusal::Busy));
             }
-            (Some(request), _) => self.park(shard, write.deadline_us, request),
+            (Some(request), _) => self.gateway.lanes.returned(request, None),
             (None, ProposeError::TooManyUncommittedBytes) => self.answer(write.waiter, Outcome::Busy),
             (None, _) => self.answer(write.waiter, Outcome::NotLeader { leader }),
         }
@@ -154,15 +154,18 @@ impl<E: Engine> Store<E> {
         &mut self,
         times: Times,
         at: usize,
-        after_writes: bool,
+        in_order: bool,
         mut read: PendingRead,
     ) -> Result<(), StoreError> {
         let replica = &mut self.replicas[at];
         let lease_us = self.options.lease_us();
         let leased = self.options.leases
             && (replica.holds_lease(lease_us, times.mono_us)
-                || replica.lease.outlives_leadership(lease_us, times.mono_us));
-        if after_writes && (!replica.pending_writes.is_empty() || !replica.new_payloads.is_empty()) {
+                || replica.lease.outlives_leadership(lease_us, times.mono_us))
+            // One before it may wait for a round.
+            && !(in_order && replica.awaits_round());
+        // What is before it: writes that were taken, and reads that wait for no more than that.
+        if in_order && replica.applied.index < replica.last_taken() {
             read.after = replica.last_taken();
         }
         let by = if leased {
@@ -268,10 +271,9 @@ impl<E: Engine> Store<E> {
     /// The read cannot be answered here any more.
     fn retry_read(&mut self, at: usize, read: PendingRead) {
         let replica = &self.replicas[at];
-        let shard = replica.descriptor.shard;
         let leader = replica.leader_store().filter(|_| !replica.is_leader());
         match read.request {
-            Some(request) => self.park(shard, read.deadline_us, request),
+            Some(request) => self.gateway.lanes.returned(request, None),
             None => self.answer(read.waiter, Outcome::NotLeader { leader }),
         }
     }
@@ -287,6 +289,18 @@ impl<E: Engine> Store<E> {
                     .for_each(|waiter| self.answer(waiter, Outcome::Superseded));
             }
         }
+        self.replicas[at].sweep_pending = false;
+        for read in self.take_reads(at) {
+            if mutant!("unconfirmed-read-answered-on-stepping-down") {
+                self.serve_read(times, at, read)?;
+            } else {
+                self.retry_read(at, read);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_reads(&mut self, at: usize) -> Vec<PendingRead> {
         let replica = &mut self.replicas[at];
         let mut reads = std::mem::take(&mut replica.reads_new);
         for (_, mut round) in std::mem::take(&mut replica.reads_round) {
@@ -296,15 +310,24 @@ impl<E: Engine> Store<E> {
         for (_, mut waiting) in std::mem::take(&mut replica.reads_applied) {
             reads.append(&mut waiting);
         }
-        replica.sweep_pending = false;
-        for read in reads {
-            if mutant!("unconfirmed-read-answered-on-stepping-down") {
-                self.serve_read(times, at, read)?;
-            } else {
-                self.retry_read(at, read);
+        reads
+    }
+
+    /// See [`Store::abandon`].
+    pub(crate) fn abandon_led(&mut self, at: usize) {
+        for (_, write) in std::mem::take(&mut self.replicas[at].pending_writes) {
+            if let Some(waiter) = write.waiter {
+                self.answer(waiter, Outcome::Unknown(UnknownReason::ShuttingDown));
             }
         }
-        Ok(())
+        for read in self.take_reads(at) {
+            match read.waiter {
+                Waiter::Client(ticket) => {
+                    self.finish(&ticket, ClientOutcome::NotApplied(Refusal::ShuttingDown));
+                }
+                waiter => self.answer(waiter, Outcome::NotLeader { leader: None }),
+            }
+        }
     }
 
     /// Answers requests whose deadline has passed.
@@ -335,7 +358,9 @@ impl<E: Engine> Store<E> {
         replica.reads_applied.retain(|_, reads| !reads.is_empty());
         for read in reads {
             match read.waiter {
-                Waiter::Client(id) => self.reply(id, ClientOutcome::NotApplied(Refusal::NoLeader(shard))),
+                Waiter::Client(ticket) => {
+                    self.finish(&ticket, ClientOutcome::NotApplied(Refusal::NoLeader(shard)));
+                }
                 waiter => self.answer(waiter, Outcome::Busy),
             }
         }

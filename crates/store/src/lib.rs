@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | `router` | which shard holds a slot, which replica serves it |
 //! | `gateway` | the way of a client's request: local, forwarded, parked, refused (rules O) |
+//! | `lanes` | the order of a connection's requests |
 //! | `leader` | proposing writes, confirming reads (rules R) |
 //! | `lease` | when a leader may answer alone, when a vote must be refused (rules L) |
 //! | `apply` | committed entries into one engine batch, then the answers |
@@ -28,6 +29,7 @@ mod gateway;
 mod health;
 mod io;
 pub mod kv;
+mod lanes;
 mod leader;
 mod lease;
 mod log_gc;

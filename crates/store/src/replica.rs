@@ -12,16 +12,16 @@ use quorate_storage::engine::BatchSeq;
 
 use crate::descriptor::{Applied, Descriptor};
 use crate::io::LogToken;
+use crate::lanes::{Routed, Ticket};
 use crate::lease::Lease;
 use crate::rebuild::Rebuild;
 use crate::shard_log::ShardLog;
-use crate::{ClientRequest, RequestId};
 
 /// Who waits for an outcome.
 #[derive(Clone, Debug)]
 pub(crate) enum Waiter {
     /// A client of this node.
-    Client(RequestId),
+    Client(Ticket),
     /// A peer that forwarded a request.
     Peer { store: StoreId, id: u64 },
     /// Nobody: the store's own write (expiry sweep).
@@ -42,7 +42,7 @@ pub(crate) struct NewWrite {
     pub(crate) waiter: Waiter,
     pub(crate) deadline_us: u64,
     /// Kept to send the client elsewhere should the core refuse.
-    pub(crate) request: Option<ClientRequest>,
+    pub(crate) request: Option<Routed>,
 }
 
 /// A read that waits for a quorum or for an index to be applied.
@@ -54,7 +54,7 @@ pub(crate) struct PendingRead {
     /// Not before this is applied: the connection's earlier writes.
     pub(crate) after: Index,
     /// Kept to send the client elsewhere should leadership be lost.
-    pub(crate) request: Option<ClientRequest>,
+    pub(crate) request: Option<Routed>,
 }
 
 /// Work that waits for a log write.
@@ -174,6 +174,11 @@ impl Replica {
     /// Whether reads wait here, which only a leader can answer.
     pub(crate) fn has_reads(&self) -> bool {
         !(self.reads_new.is_empty() && self.reads_round.is_empty() && self.reads_applied.is_empty())
+    }
+
+    /// Whether reads wait for a quorum's word.
+    pub(crate) fn awaits_round(&self) -> bool {
+        !(self.reads_new.is_empty() && self.reads_round.is_empty())
     }
 
     pub(crate) fn leader_store(&self) -> Option<StoreId> {

@@ -305,7 +305,10 @@ impl<E: Engine> Store<E> {
                 self.greet(store);
                 Ok(())
             }
-            Input::PeerDown { store } => self.peer_down(times, store),
+            Input::PeerDown { store } => {
+                self.peer_down(store);
+                Ok(())
+            }
             Input::Tick => self.tick(times),
             Input::TransferLeader { shard, to } => self.transfer_to(shard, to),
             Input::LogWritten { token } => self.log_written(token),
@@ -323,6 +326,7 @@ impl<E: Engine> Store<E> {
 
     /// Ends a turn: what the cores want sent and stored.
     pub fn advance(&mut self, times: Times) -> Result<(), StoreError> {
+        self.go_on(times)?;
         let mut batch = LogBatch {
             ops: std::mem::take(&mut self.log_ops),
             sync: false,
@@ -537,7 +541,10 @@ impl<E: Engine> Store<E> {
         match message {
             PeerMessage::Raft(envelope) => self.step(times, from, envelope),
             PeerMessage::Request(request) => self.forwarded(times, from, request),
-            PeerMessage::Response(response) => self.answered(times, from, response),
+            PeerMessage::Response(response) => {
+                self.answered(from, response);
+                Ok(())
+            }
             PeerMessage::SnapshotChunk(chunk) => self.snapshot_chunk(times, from, chunk),
             PeerMessage::SnapshotAck(ack) => self.snapshot_ack(from, ack),
             PeerMessage::TermQuery(query) => {
@@ -643,7 +650,7 @@ impl<E: Engine> Store<E> {
             self.leadership_lost(times, at)?;
         }
         if leader.is_some() {
-            self.unpark(times, self.replicas[at].descriptor.shard)?;
+            self.unpark(self.replicas[at].descriptor.shard);
         }
         Ok(())
     }
@@ -651,7 +658,7 @@ impl<E: Engine> Store<E> {
     /// Gives an outcome to whoever waits for it.
     pub(crate) fn answer(&mut self, waiter: Waiter, outcome: Outcome) {
         match waiter {
-            Waiter::Client(id) => {
+            Waiter::Client(ticket) => {
                 let outcome = match outcome {
                     Outcome::Done(answer) => ClientOutcome::Done(answer),
                     Outcome::Unknown(reason) => ClientOutcome::Unknown(reason),
@@ -661,7 +668,7 @@ impl<E: Engine> Store<E> {
                         ClientOutcome::NotApplied(Refusal::Busy)
                     }
                 };
-                self.reply(id, outcome);
+                self.finish(&ticket, outcome);
             }
             Waiter::Peer { store, id } => {
                 self.out
@@ -672,15 +679,13 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    pub(crate) fn reply(&mut self, id: crate::RequestId, outcome: ClientOutcome) {
-        self.gateway.under_way = self.gateway.under_way.saturating_sub(1);
-        self.out.replies.push((id, outcome));
-    }
-
     /// Whether another [`Store::advance`] has work now.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.dirty.is_empty() || !self.to_apply.is_empty() || !self.log_ops.is_empty()
+        !self.dirty.is_empty()
+            || !self.to_apply.is_empty()
+            || !self.log_ops.is_empty()
+            || self.gateway.lanes.has_ready()
     }
 
     /// What the driver has to do; emptied by the call.
@@ -756,11 +761,7 @@ impl<E: Engine> Store<E> {
     /// The node stops without being drained: tells everybody who waits that nobody will know here.
     pub fn abandon(&mut self) {
         for at in 0..self.replicas.len() {
-            for (_, write) in std::mem::take(&mut self.replicas[at].pending_writes) {
-                if let Some(waiter) = write.waiter {
-                    self.answer(waiter, Outcome::Unknown(UnknownReason::ShuttingDown));
-                }
-            }
+            self.abandon_led(at);
         }
         self.abandon_forwards();
     }

@@ -43,7 +43,7 @@ impl<E: Engine> Store<E> {
         }
         self.health_tick(times);
         self.bound_replay();
-        self.gateway_tick(times)?;
+        self.gateway_tick(times);
         self.snapshots_tick(times)?;
         self.drop_garbage()?;
         if self.shutting_down || self.health.is_unwell() {

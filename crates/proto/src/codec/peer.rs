@@ -140,7 +140,7 @@ impl Wire for Request {
         self.shard.put(out);
         self.epoch.put(out);
         put_varint(out, u64::from(self.timeout_ms));
-        out.push(u8::from(self.after_writes));
+        out.push(u8::from(self.in_order));
         put_option(out, self.session.as_ref());
         match &self.body {
             ForwardBody::Write(op) => {
@@ -159,7 +159,7 @@ impl Wire for Request {
             shard: ShardId::take(reader)?,
             epoch: Epoch::take(reader)?,
             timeout_ms: reader.narrow("timeout")?,
-            after_writes: reader.bool("after writes")?,
+            in_order: reader.bool("in order")?,
             session: reader.option("session")?,
             body: match reader.u8("request body")? {
                 BODY_WRITE => ForwardBody::Write(Op::take(reader)?),

@@ -350,7 +350,7 @@ impl Gen {
             shard: ShardId(self.u64()),
             epoch: self.epoch(),
             timeout_ms: self.next() as u32,
-            after_writes: self.bool(),
+            in_order: self.bool(),
             session: self.option(Gen::session),
             body,
         })

@@ -5,10 +5,9 @@
 //! brings every outcome back through [`ClientSession::complete`], and sends what gathers in
 //! [`ClientSession::output`].
 //!
-//! Commands of one connection take effect in order. Writes are pushed in order and the shard's leader keeps
-//! that order; a read behind writes that are under way asks for an answer after them. A write behind a read
-//! that is under way waits for nothing: the read may then see it, which linearizability allows only for
-//! concurrent operations, and those two are concurrent.
+//! Commands of one connection take effect in order, slot by slot: the requests carry the connection as their
+//! stream, and the store keeps a stream's order (its `lanes`). What concerns all keys (FLUSHALL, SCAN, DBSIZE) has
+//! the connection to itself: it waits for everything before it, and everything behind it waits for it.
 //!
 //! A command on several keys is one request per key: each key is linearizable, the keys are not atomic
 //! together. Commands over all keys are walks (`walk`), continued in [`ClientSession::complete`].
@@ -37,7 +36,7 @@ mod view;
 mod walk;
 
 use bytes::{Bytes, BytesMut};
-use quorate_proto::{ForwardBody, Op, Query};
+use quorate_proto::{Answer, ForwardBody, Op, Query};
 use quorate_storage::StoreId;
 use quorate_store::kv::slot_of;
 use quorate_store::{ClientOutcome, ClientRequest, RequestId, RouteMode, Target};
@@ -54,11 +53,22 @@ pub use view::{ClientContext, ClientLimits, NodeCommand, NodeStats, NodeView, St
 /// The version of Redis whose commands and replies these are.
 pub const REDIS_VERSION: &str = "7.0.15";
 
+/// Requests pushed by one call of [`ClientSession::process`]; answers that come at once are taken between two calls.
+const REQUESTS_PER_CALL: usize = 16;
+/// What the replies under way on one connection may come to, as far as can be foreseen. One is always allowed.
+const REPLY_BYTES_FORESEEN_MAX: usize = 8 << 20;
+/// What a reply is taken for on a new connection: enough of them go at once for usual pipelines.
+const REPLY_BYTES_AT_FIRST: usize = REPLY_BYTES_FORESEEN_MAX / 32;
+
 /// One client connection, without its socket.
 ///
 /// Invariants: replies leave in the order of their commands; a request id is used once until the numbers wrap
-/// around at 2^32 requests of the connection; `writes_under_way` counts the write requests whose outcome has
-/// not come.
+/// around at 2^32 requests of the connection; while a command needs the connection to itself (`alone`), nothing
+/// else is in the ring.
+///
+/// Memory stays bounded for a client that asks for much and reads nothing: no command is taken while
+/// `output_bytes_max` wait to be sent, nor while the replies under way may come to more than 8 MiB, judged by the size of
+/// those before them.
 #[derive(Debug)]
 pub struct ClientSession {
     id: u32,
@@ -73,13 +83,20 @@ pub struct ClientSession {
     input: BytesMut,
     output: BytesMut,
     ring: Ring,
-    writes_under_way: u32,
+    /// A command that needs the connection to itself and waits for those before it.
+    waiting: Option<Args>,
+    /// Such a command is under way.
+    alone: bool,
     /// The group that has requests to send yet; nothing behind it is parsed until they are sent.
     sending: Option<u32>,
     /// Nothing more is read: QUIT, or bytes that are no requests.
     ended: bool,
     /// Parsing stopped because there was too much under way or unsent.
     blocked: bool,
+    /// Parsing stopped for the driver to take the requests.
+    paused: bool,
+    /// Bytes of the largest recent reply; falls with each smaller one.
+    reply_bytes: usize,
     /// As of the last call with a context.
     limits: ClientLimits,
     /// Commands since [`ClientSession::take_commands`].
@@ -104,10 +121,13 @@ impl ClientSession {
             input: BytesMut::new(),
             output: BytesMut::new(),
             ring: Ring::default(),
-            writes_under_way: 0,
+            waiting: None,
+            alone: false,
             sending: None,
             ended: false,
             blocked: false,
+            paused: false,
+            reply_bytes: REPLY_BYTES_AT_FIRST,
             limits: ClientLimits::default(),
             commands: 0,
         }
@@ -133,9 +153,19 @@ impl ClientSession {
     /// Parses and executes as much as has arrived and may be under way.
     pub fn process(&mut self, ctx: &mut ClientContext<'_>) {
         self.limits = ctx.node.config;
+        let enough = ctx.requests.len() + REQUESTS_PER_CALL;
         loop {
             self.blocked = self.full();
-            if self.ended || self.blocked {
+            self.paused = !self.blocked && ctx.requests.len() >= enough && !self.input.is_empty();
+            if self.blocked || self.paused {
+                return;
+            }
+            self.alone = false;
+            if let Some(args) = self.waiting.take() {
+                self.execute(&args, ctx);
+                continue;
+            }
+            if self.ended {
                 return;
             }
             match self.parser.next(&mut self.input, &self.limits.wire) {
@@ -152,10 +182,18 @@ impl ClientSession {
         }
     }
 
+    /// Whether there is more to do at once: after any call, the driver hands over the requests, brings back the
+    /// outcomes that are there already, and calls [`ClientSession::process`] again.
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        self.paused
+    }
+
     /// Takes the outcome of a request. Outcomes of unknown requests are ignored. Goes on parsing if that had
     /// stopped for too much under way.
     pub fn complete(&mut self, id: RequestId, outcome: ClientOutcome, ctx: &mut ClientContext<'_>) {
         let number = id.0 as u32;
+        self.foresee(&outcome);
         match self.ring.get_mut(number) {
             Some(&mut Entry::Single {
                 shape,
@@ -163,7 +201,6 @@ impl ClientSession {
                 slot,
                 write,
             }) => {
-                self.writes_under_way -= u32::from(write);
                 self.complete_single(number, (shape, protocol, slot, write), outcome, ctx);
             }
             Some(Entry::Group(_)) => self.complete_part(number, 0, outcome, ctx),
@@ -214,10 +251,22 @@ impl ClientSession {
         std::mem::take(&mut self.commands)
     }
 
+    /// Learns from a reply's size.
+    fn foresee(&mut self, outcome: &ClientOutcome) {
+        let bytes = match outcome {
+            ClientOutcome::Done(Answer::Bulk(bytes)) => bytes.len(),
+            ClientOutcome::Done(Answer::Page { keys, .. }) => keys.iter().map(Bytes::len).sum(),
+            _ => 0,
+        };
+        self.reply_bytes = bytes.max(self.reply_bytes - self.reply_bytes / 16);
+    }
+
     fn full(&self) -> bool {
         self.ring.len() >= self.limits.pipeline_depth_max
+            || self.ring.len() * self.reply_bytes >= REPLY_BYTES_FORESEEN_MAX
             || self.output.len() > self.limits.output_bytes_max
             || self.sending.is_some()
+            || (self.alone || self.waiting.is_some()) && !self.ring.is_empty()
     }
 
     /// Reads nothing any more.
@@ -227,8 +276,16 @@ impl ClientSession {
     }
 
     fn execute(&mut self, args: &Args, ctx: &mut ClientContext<'_>) {
+        let spec = table::resolve(args);
+        if spec.as_ref().is_ok_and(|spec| spec.alone) {
+            if !self.ring.is_empty() {
+                self.waiting = Some(args.clone());
+                return;
+            }
+            self.alone = true;
+        }
         self.commands += 1;
-        let outcome = match table::resolve(args) {
+        let outcome = match spec {
             Ok(spec) => (spec.run)(self, args, ctx).map_err(|failure| failure.to_string().into_bytes()),
             Err(text) => Err(text),
         };
@@ -241,7 +298,13 @@ impl ClientSession {
     /// single one would make requests come one by one.
     fn advance(&mut self, ctx: &mut ClientContext<'_>) {
         self.drain();
-        if self.blocked && self.sending.is_none() && self.ring.len() <= self.limits.pipeline_depth_max / 2 {
+        let one_at_a_time = self.alone || self.waiting.is_some();
+        let enough = if one_at_a_time {
+            0
+        } else {
+            self.limits.pipeline_depth_max / 2
+        };
+        if self.blocked && self.sending.is_none() && self.ring.len() <= enough {
             self.process(ctx);
         }
     }
@@ -311,7 +374,6 @@ impl ClientSession {
             debug_assert!(false, "a group stays as long as it has requests under way");
             return;
         };
-        self.writes_under_way -= u32::from(group.write);
         let next = group.take(part, outcome, ctx);
         let sent_all = group.rest.as_ref().is_none_or(|rest| rest.next >= rest.parts);
         if sent_all && self.sending == Some(number) {
@@ -328,25 +390,23 @@ impl ClientSession {
             return;
         };
         group.pending += 1;
-        let write = group.write;
         let number = self.ring.push(Entry::Member {
             group: group_number,
             part: part as u32,
         });
-        self.send(number, request, write, ctx);
+        self.send(number, request, ctx);
     }
 
-    fn send(&mut self, number: u32, request: Part, write: bool, ctx: &mut ClientContext<'_>) {
+    fn send(&self, number: u32, request: Part, ctx: &mut ClientContext<'_>) {
         ctx.requests.push(ClientRequest {
             id: self.request_id(number),
+            stream: u64::from(self.id),
             target: request.target,
             body: request.body,
             session: None,
-            after_writes: !write && self.writes_under_way > 0,
             mode: self.mode,
             timeout_ms: ctx.node.config.request_timeout_ms,
         });
-        self.writes_under_way += u32::from(write);
     }
 
     fn request_id(&self, number: u32) -> RequestId {
@@ -394,7 +454,6 @@ impl ClientSession {
                 target: Target::Slot(slot),
                 body,
             },
-            write,
             ctx,
         );
         Ok(())
@@ -421,7 +480,7 @@ impl ClientSession {
             if part > 0 {
                 self.send_part(number, part, request, ctx);
             } else {
-                self.send_first(number, request, write, ctx);
+                self.send_first(number, request, ctx);
             }
         }
         if window < parts
@@ -445,7 +504,7 @@ impl ClientSession {
             if part > 0 {
                 self.send_part(number, part, request, ctx);
             } else {
-                self.send_first(number, request, true, ctx);
+                self.send_first(number, request, ctx);
             }
         }
     }
@@ -459,17 +518,17 @@ impl ClientSession {
                 let slot = walk.from.slot;
                 let group = Group::new(self.protocol, slot, false, Gather::Walk(walk));
                 let number = self.ring.push(Entry::Group(Box::new(group)));
-                self.send_first(number, request, false, ctx);
+                self.send_first(number, request, ctx);
             }
         }
     }
 
     /// Sends the request that shares the group's own place.
-    fn send_first(&mut self, number: u32, request: Part, write: bool, ctx: &mut ClientContext<'_>) {
+    fn send_first(&mut self, number: u32, request: Part, ctx: &mut ClientContext<'_>) {
         if let Some(Entry::Group(group)) = self.ring.get_mut(number) {
             group.pending += 1;
         }
-        self.send(number, request, write, ctx);
+        self.send(number, request, ctx);
     }
 
     /// Leaves a command to the node.

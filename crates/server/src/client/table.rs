@@ -29,6 +29,8 @@ pub(super) struct CommandSpec {
     pub(super) since: &'static str,
     pub(super) summary: &'static str,
     pub(super) subcommands: &'static [CommandSpec],
+    /// It concerns all keys, so that it must have the connection to itself.
+    pub(super) alone: bool,
 }
 
 impl CommandSpec {
@@ -47,7 +49,13 @@ impl CommandSpec {
             since: "",
             summary: "",
             subcommands: &[],
+            alone: false,
         }
+    }
+
+    const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     const fn flags(mut self, flags: &'static str) -> Self {
@@ -192,6 +200,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .about("server", "2.0.0", "A container for server configuration commands")
         .subcommands(CONFIG),
     CommandSpec::new("dbsize", 1, scan::dbsize)
+        .alone()
         .flags("readonly fast")
         .acl("@keyspace @read @fast")
         .tips("request_policy:all_shards response_policy:agg_sum")
@@ -249,11 +258,13 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .key_flags("RO access")
         .about("generic", "7.0.0", "Get the expiration Unix timestamp for a key"),
     CommandSpec::new("flushall", -1, scan::flush)
+        .alone()
         .flags("write")
         .acl("@keyspace @write @slow @dangerous")
         .tips("request_policy:all_shards response_policy:all_succeeded")
         .about("server", "1.0.0", "Remove all keys from all databases"),
     CommandSpec::new("flushdb", -1, scan::flush)
+        .alone()
         .flags("write")
         .acl("@keyspace @write @slow @dangerous")
         .tips("request_policy:all_shards response_policy:all_succeeded")
@@ -317,6 +328,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .tips("nondeterministic_output request_policy:all_shards response_policy:special")
         .about("server", "1.0.0", "Get information and statistics about the server"),
     CommandSpec::new("keys", 2, scan::keys)
+        .alone()
         .flags("readonly")
         .acl("@keyspace @read @slow @dangerous")
         .tips("request_policy:all_shards nondeterministic_output_order")
@@ -405,6 +417,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .acl("@fast @connection")
         .about("connection", "6.2.0", "Reset the connection"),
     CommandSpec::new("scan", -2, scan::scan)
+        .alone()
         .flags("readonly")
         .acl("@keyspace @read @slow")
         .tips("nondeterministic_output request_policy:special")
@@ -562,6 +575,7 @@ static CLIENT: &[CommandSpec] = &[
 /// Subcommands of CLUSTER, sorted by name.
 static CLUSTER: &[CommandSpec] = &[
     CommandSpec::new("cluster|countkeysinslot", 3, cluster::countkeysinslot)
+        .alone()
         .flags("stale")
         .acl("@slow")
         .about(

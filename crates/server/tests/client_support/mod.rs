@@ -1,6 +1,8 @@
 //! A node without sockets and consensus: sessions on the real key-value state machine.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod redis;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -142,6 +144,7 @@ impl Harness {
     pub fn send(&mut self, bytes: &[u8]) {
         self.session.input().extend_from_slice(bytes);
         self.with(ClientSession::process);
+        self.go_on();
     }
 
     /// Sends an inline command, which then is under way or answered.
@@ -151,6 +154,13 @@ impl Harness {
 
     pub fn complete(&mut self, request: &ClientRequest, outcome: ClientOutcome) {
         self.with(|session, context| session.complete(request.id, outcome, context));
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
+        while self.session.paused() {
+            self.with(ClientSession::process);
+        }
     }
 
     /// Takes the requests that were pushed.

@@ -382,6 +382,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "log GC takes entries that the engine has not made durable",
     ),
     mutant(
+        "order",
+        "write-does-not-wait-for-reads",
+        ALL,
+        "order on a connection: a write is sent while a read of its lane, sent before it, waits for its answer",
+    ),
+    mutant(
+        "order",
+        "read-does-not-wait-for-writes",
+        ALL,
+        "order on a connection: a leader answers a read before the writes of its lane are applied",
+    ),
+    mutant(
         "outcomes",
         "another-terms-entry-taken-for-ones-own",
         ALL,

@@ -6,10 +6,12 @@
 
 mod counter;
 mod list;
+mod program_order;
 mod register;
 
 pub(crate) use counter::Counter;
 pub(crate) use list::List;
+pub(crate) use program_order::{ProgramOrder, Seen};
 pub(crate) use register::Register;
 
 pub(crate) const LINEARIZABLE: &str = "clients see a linearizable history";

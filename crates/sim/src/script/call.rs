@@ -44,8 +44,6 @@ pub struct Call {
     pub within_ms: u64,
     /// For exactly-once.
     pub session: Option<Session>,
-    /// For reads: answer after the writes that are under way on this node's shard.
-    pub after_writes: bool,
 }
 
 impl Call {
@@ -62,7 +60,6 @@ impl Call {
             attempt_ms: 1_000,
             within_ms: 10_000,
             session: None,
-            after_writes: false,
         }
     }
 

@@ -328,10 +328,10 @@ impl World {
         }
         let request = ClientRequest {
             id: RequestId(FIRST + self.callers.next_id),
+            stream: client as u64,
             target: state.call.target,
             body: state.call.body.clone(),
             session: state.call.session,
-            after_writes: state.call.after_writes,
             mode: state.call.mode,
             timeout_ms: state.call.attempt_ms,
         };

@@ -5,7 +5,7 @@ use quorate_store::{ClientOutcome, RequestId};
 
 use super::key::{Kind, Use};
 use super::{Answered, Asker, Pending, Workload, node_of};
-use crate::judge::{LINEARIZABLE, OUTCOME};
+use crate::judge::{LINEARIZABLE, OUTCOME, Seen};
 use crate::linearizability::{History, Verdict};
 use crate::oracle::Violation;
 
@@ -56,7 +56,7 @@ impl Workload {
         self.recorder.answered(now_us, id, outcome);
         let asker = pending.asker;
         let ok = self
-            .judge(now_us, &pending, outcome)
+            .judge(now_us, id, &pending, outcome)
             .map_err(|violation| self.about(&pending, violation))?;
         if let (Asker::Client(client) | Asker::Burst { client, .. }, ClientOutcome::Redirect { leader }) =
             (asker, outcome)
@@ -79,7 +79,13 @@ impl Workload {
         Violation::new(violation.property, detail)
     }
 
-    fn judge(&mut self, now_us: u64, pending: &Pending, outcome: &ClientOutcome) -> Result<bool, Violation> {
+    fn judge(
+        &mut self,
+        now_us: u64,
+        id: RequestId,
+        pending: &Pending,
+        outcome: &ClientOutcome,
+    ) -> Result<bool, Violation> {
         let is_write = !matches!(
             pending.kind,
             Kind::ReadList { .. } | Kind::ReadCounter { .. } | Kind::ReadRegister | Kind::OtherRead
@@ -91,7 +97,12 @@ impl Workload {
                 } else {
                     &mut self.outcomes.reads_done
                 }) += 1;
-                self.done(now_us, pending, answer).map(|()| true)
+                self.done(now_us, pending, answer)?;
+                if let Some(seen) = seen(pending.kind, answer).filter(|seen| seen.made || !self.stale_reads) {
+                    let order = &mut self.keys[pending.key].order;
+                    order.answered(pending.stream, id, seen)?;
+                }
+                Ok(true)
             }
             ClientOutcome::Redirect { .. } => {
                 self.outcomes.redirected += 1;
@@ -212,4 +223,18 @@ impl Workload {
         }
         Ok(())
     }
+}
+
+/// The version of its key that an operation saw or made, if the kind of key has versions.
+fn seen(kind: Kind, answer: &Answer) -> Option<Seen> {
+    let (version, made) = match (kind, answer) {
+        (Kind::Append(_) | Kind::Increment { .. }, Answer::Int(version)) => (*version, true),
+        (Kind::ReadList { .. }, Answer::Bulk(content)) => (content.len() as i64, false),
+        (Kind::ReadCounter { .. }, Answer::Bulk(digits)) => {
+            (std::str::from_utf8(digits).ok()?.parse().ok()?, false)
+        }
+        (Kind::ReadList { .. } | Kind::ReadCounter { .. }, Answer::Nil) => (0, false),
+        _ => return None,
+    };
+    Some(Seen { version, made })
 }

@@ -5,7 +5,7 @@ use quorate_proto::{ExpireCondition, Expiry, ForwardBody, Op, Query, SetConditio
 use quorate_storage::ShardId;
 use quorate_store::Target;
 
-use crate::judge::{Counter, List, Register};
+use crate::judge::{Counter, List, ProgramOrder, Register};
 use crate::rng::Rng;
 
 /// How a key is used.
@@ -22,6 +22,7 @@ pub(super) struct Key {
     pub(super) target: Target,
     pub(super) shard: ShardId,
     pub(super) history: Use,
+    pub(super) order: ProgramOrder,
 }
 
 /// What a request does to its key's history.

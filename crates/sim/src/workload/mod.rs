@@ -1,7 +1,7 @@
 //! The clients: what they ask, what they are told, and the judgement of both.
 //!
-//! A client has one request under way at a time, and more of them about when a fault strikes, on one node, and
-//! changes nodes when it likes or must. Every shard has keys of each kind that can be judged as it grows (see
+//! A client sends one request and waits for its answer, or pipelines several, mostly on one key; more of them about
+//! when a fault strikes. It asks one node, and changes nodes when it likes or must. Every shard has keys of each kind that can be judged as it grows (see
 //! `judge`); some keys get commands of other kinds, which are judged at the end only (see `record`). On shard 0,
 //! which is flushed now and then, effects are compared between the replicas only.
 
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::{ClientRequest, RequestId, RouteMode, ShardRoute, Target, kv};
 
-use crate::judge::{Counter, List, Register};
+use crate::judge::{Counter, List, ProgramOrder, Register};
 use crate::plan::LoadPlan;
 use crate::record::Recorder;
 use crate::rng::{Rng, mix};
@@ -48,6 +48,7 @@ struct Pending {
     node: usize,
     key: usize,
     kind: Kind,
+    stream: u64,
     begun_us: u64,
     /// By the node's clock, counted from when it took the request.
     deadline_us: Option<u64>,
@@ -60,6 +61,12 @@ struct Client {
     rng: Rng,
     node: usize,
     mode: RouteMode,
+    /// What it pipelines is mostly on this key.
+    key: usize,
+    /// Requests of the pipeline that are not sent yet.
+    left: u64,
+    /// Requests that are not answered, but for those of bursts.
+    under_way: u32,
 }
 
 /// Counts of outcomes.
@@ -151,6 +158,7 @@ impl Workload {
                             target,
                             shard: route.shard,
                             history,
+                            order: ProgramOrder::default(),
                         });
                         return;
                     }
@@ -171,6 +179,7 @@ impl Workload {
                 target: Target::Shard(shard),
                 shard,
                 history: Use::Mixed,
+                order: ProgramOrder::default(),
             });
         }
         let client = |number: u64| {
@@ -181,7 +190,14 @@ impl Workload {
             } else {
                 RouteMode::Proxy
             };
-            Client { rng, node, mode }
+            Client {
+                rng,
+                node,
+                mode,
+                key: 0,
+                left: 0,
+                under_way: 0,
+            }
         };
         let clients = (0..plan.clients).map(client).collect();
         Self {
@@ -205,10 +221,6 @@ impl Workload {
 
     pub(crate) fn outcomes(&self) -> Outcomes {
         self.outcomes
-    }
-
-    pub(crate) fn think_us(&mut self, client: usize) -> u64 {
-        self.clients[client].rng.below(self.plan.think_us_max)
     }
 
     /// When a client begins to hurry, in advance of a fault; none if it does not care.
@@ -255,20 +267,35 @@ impl Workload {
         let (Asker::Client(client) | Asker::Burst { client, .. }) = asker else {
             return None;
         };
-        let nodes = self.nodes as u64;
+        let pipelines = matches!(asker, Asker::Client(_));
+        let (nodes, keys) = (self.nodes as u64, self.keys.len() as u64);
         let state = &mut self.clients[client];
         let rng = &mut state.rng;
-        if rng.one_in(50) {
+        let begins = pipelines && state.left == 0;
+        if (begins || !pipelines) && rng.one_in(50) {
             state.node = rng.below(nodes) as usize;
         }
         if !is_up(state.node) {
             state.node = rng.below(nodes) as usize;
             return None;
         }
+        let any = rng.below(keys) as usize;
+        if begins {
+            state.key = any;
+            state.left = if rng.one_in(3) { rng.range(2, 10) } else { 1 };
+        }
+        if pipelines {
+            state.left -= 1;
+            state.under_way += 1;
+        }
         let ask = Ask {
             asker,
             node: state.node,
-            key: rng.below(self.keys.len() as u64) as usize,
+            key: if pipelines && !rng.one_in(5) {
+                state.key
+            } else {
+                any
+            },
             reads: rng.below(100) < self.plan.read_percent,
             mode: state.mode,
             timeout_ms: rng.range(
@@ -278,6 +305,27 @@ impl Workload {
         };
         let mut rng = rng.fork();
         Some(self.issue(now_us, &mut rng, ask))
+    }
+
+    /// When a client that has just sent a request sends the next one without waiting for the answer, if so:
+    /// microseconds from now.
+    pub(crate) fn sends_on_us(&mut self, client: usize) -> Option<u64> {
+        let state = &mut self.clients[client];
+        if state.left == 0 {
+            return None;
+        }
+        Some(if state.rng.one_in(2) {
+            0
+        } else {
+            state.rng.below(self.plan.think_us_max)
+        })
+    }
+
+    /// A client's request has ended; when it begins something new, if so: microseconds from now.
+    pub(crate) fn thinks_us(&mut self, client: usize) -> Option<u64> {
+        let state = &mut self.clients[client];
+        state.under_way -= 1;
+        (state.left == 0 && state.under_way == 0).then(|| state.rng.below(self.plan.think_us_max))
     }
 
     /// A request of the last phase.
@@ -304,6 +352,11 @@ impl Workload {
         let (kind, body) = key.command(rng, ask.reads, self.stale_reads, self.next_token);
         self.next_id += 1;
         let id = RequestId(self.next_id);
+        // Order is promised on one connection, that is: on one node.
+        let stream = match ask.asker {
+            Asker::Client(client) | Asker::Burst { client, .. } => (client * self.nodes + ask.node) as u64,
+            Asker::Last(_) => u64::MAX - self.next_id,
+        };
         self.pending.insert(
             id,
             Pending {
@@ -311,6 +364,7 @@ impl Workload {
                 node: ask.node,
                 key: ask.key,
                 kind,
+                stream,
                 begun_us: now_us,
                 deadline_us: None,
                 timeout_ms: ask.timeout_ms,
@@ -318,10 +372,10 @@ impl Workload {
         );
         let request = ClientRequest {
             id,
+            stream,
             target: key.target,
             body,
             session: None,
-            after_writes: ask.reads && rng.one_in(4),
             mode: ask.mode,
             timeout_ms: ask.timeout_ms,
         };

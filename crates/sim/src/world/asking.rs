@@ -15,7 +15,14 @@ impl World {
             .workload
             .next(self.now_us, asker, &|node| nodes[node].is_up())
         {
-            Some(issued) => self.issue(issued),
+            Some(issued) => {
+                self.issue(issued);
+                if let Asker::Client(client) = asker
+                    && let Some(after_us) = self.workload.sends_on_us(client)
+                {
+                    self.ask_later(self.now_us + after_us, asker);
+                }
+            }
             None => {
                 let at = self.now_us + self.rng.range(1_000, 20_000);
                 self.ask_later(at, asker);
@@ -69,8 +76,9 @@ impl World {
     pub(crate) fn asked(&mut self, asker: Asker, ok: bool) {
         match asker {
             Asker::Client(client) => {
-                let at = self.now_us + self.workload.think_us(client);
-                self.ask_later(at, asker);
+                if let Some(after_us) = self.workload.thinks_us(client) {
+                    self.ask_later(self.now_us + after_us, asker);
+                }
             }
             Asker::Burst { client, .. } => {
                 let most_us = self.plan.store.election_timeout_us() / 8;
