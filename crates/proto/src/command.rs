@@ -68,6 +68,8 @@ pub enum ExpireCondition {
     IfLater,
     /// LT: only if earlier than the current one (none counts as infinite).
     IfEarlier,
+    /// XX and LT: only if there is one and this one is earlier.
+    IfSomeEarlier,
 }
 
 /// A write on the keys of one shard.

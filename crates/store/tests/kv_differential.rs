@@ -127,6 +127,7 @@ impl Model {
                     ExpireCondition::IfSome => deadline.is_some(),
                     ExpireCondition::IfLater => new > current,
                     ExpireCondition::IfEarlier => new < current,
+                    ExpireCondition::IfSomeEarlier => deadline.is_some() && new < current,
                 };
                 if holds {
                     *deadline = Some(new);
@@ -200,6 +201,7 @@ fn random_op(rng: &mut Rng, now: i64) -> Op {
                 ExpireCondition::IfSome,
                 ExpireCondition::IfLater,
                 ExpireCondition::IfEarlier,
+                ExpireCondition::IfSomeEarlier,
             ]),
         },
         11 => Op::Persist { key },

@@ -244,4 +244,5 @@ impl Wire for Expiry {
 
 wire_tags!(ExpireCondition, "expire condition", {
     Always = 0, IfNone = 1, IfSome = 2, IfLater = 3, IfEarlier = 4,
+    IfSomeEarlier = 5,
 });

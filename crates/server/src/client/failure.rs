@@ -5,7 +5,7 @@ use quorate_proto::UnknownReason;
 use quorate_store::Refusal;
 
 /// An error reply. The first word is the code that client libraries look at.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("ERR syntax error")]
     Syntax,

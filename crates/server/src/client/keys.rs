@@ -85,13 +85,11 @@ fn condition(args: &Args) -> Result<Result<ExpireCondition, Failure>, Vec<u8>> {
         Err(Failure::Fixed(
             "ERR GT and LT options at the same time are not compatible",
         ))
-    } else if some && earlier {
-        Err(Failure::Fixed(
-            "ERR XX and LT options at the same time are not supported",
-        ))
     } else if later {
         // XX adds nothing to GT: without a deadline none is later.
         Ok(ExpireCondition::IfLater)
+    } else if some && earlier {
+        Ok(ExpireCondition::IfSomeEarlier)
     } else if earlier {
         Ok(ExpireCondition::IfEarlier)
     } else if some {

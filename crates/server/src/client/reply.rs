@@ -2,6 +2,7 @@
 
 use quorate_proto::Answer;
 
+use super::failure::Failure;
 use crate::resp::Writer;
 
 /// How the answer to a request becomes a command's reply.
@@ -23,6 +24,8 @@ pub(super) enum Shape {
     RemainingS,
     /// A string; none is an empty one (GETRANGE).
     BulkOrEmpty,
+    /// Null if the key is not there, otherwise this error (GETEX with a bad time).
+    NullOr(Failure),
 }
 
 impl Shape {
@@ -40,7 +43,12 @@ impl Shape {
             Shape::DeadlineS => rounded_s(deadline_ms),
             Shape::RemainingMs => remaining_ms,
             Shape::RemainingS => rounded_s(remaining_ms),
-            Shape::Plain | Shape::Flag | Shape::Type | Shape::DeadlineMs | Shape::BulkOrEmpty => deadline_ms,
+            Shape::Plain
+            | Shape::Flag
+            | Shape::Type
+            | Shape::DeadlineMs
+            | Shape::BulkOrEmpty
+            | Shape::NullOr(_) => deadline_ms,
         })
     }
 
@@ -52,6 +60,8 @@ impl Shape {
             (Shape::Flag, Answer::Nil) => writer.int(0),
             (Shape::Type, Answer::Int(exists)) => writer.simple(if *exists == 0 { "none" } else { "string" }),
             (Shape::BulkOrEmpty, Answer::Nil) => writer.bulk(b""),
+            (Shape::NullOr(_), Answer::Int(0)) => writer.null(),
+            (Shape::NullOr(failure), _) => writer.error(failure.to_string().as_bytes()),
             (_, Answer::Ok) => writer.ok(),
             (_, Answer::Nil) => writer.null(),
             (_, Answer::Int(number)) => writer.int(*number),
@@ -64,7 +74,8 @@ impl Shape {
     }
 }
 
-/// Seconds as Redis rounds them. Near the end of time the sum would overflow; Redis's does.
+/// Seconds as Redis rounds them. Near the end of time the sum leaves the signed range, in Redis too, whose result is
+/// that of unsigned numbers.
 fn rounded_s(ms: i64) -> i64 {
-    ms.saturating_add(500) / 1000
+    ((ms.max(0) as u64 + 500) / 1000) as i64
 }

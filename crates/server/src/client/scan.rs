@@ -17,15 +17,28 @@ pub(super) const PAGE_KEYS: u32 = 4096;
 /// Keys that SCAN looks at unless told otherwise, as in Redis.
 const SCAN_COUNT: u32 = 10;
 
+/// A cursor as Redis reads one, which is with C's `strtoul`: signs are allowed, and nothing at all is 0.
+fn parse_cursor(text: &[u8]) -> Option<u64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] => (false, digits),
+        digits => (false, digits),
+    };
+    let number = match digits {
+        [] => (text.is_empty()).then_some(0),
+        digits => std::str::from_utf8(digits)
+            .ok()
+            .filter(|text| !text.starts_with('+'))
+            .and_then(|text| text.parse::<u64>().ok()),
+    }?;
+    Some(if negative { number.wrapping_neg() } else { number })
+}
+
 /// `SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]`
 ///
 /// The cursor is a position, so it holds on every node and after restarts.
 pub(super) fn scan(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
-    let invalid = Failure::Fixed("ERR invalid cursor");
-    let cursor = std::str::from_utf8(args.get(1))
-        .ok()
-        .filter(|text| !text.starts_with('+'));
-    let cursor: u64 = cursor.and_then(|text| text.parse().ok()).ok_or(invalid)?;
+    let cursor = parse_cursor(args.get(1)).ok_or(Failure::Fixed("ERR invalid cursor"))?;
     let mut walk = Walk::new(Aim::Page(Vec::new()), session.mode, SCAN_COUNT);
     walk.from = position(cursor);
     let mut at = 2;

@@ -154,7 +154,16 @@ pub(super) fn getex(session: &mut ClientSession, args: &Args, ctx: &mut ClientCo
     }
     let expiry = match time {
         None => return get(session, args, ctx),
-        Some(TimeOption::Unit(unit, at)) => Some(unit.positive_expiry(args.get(at), ctx.wall_ms, "getex")?),
+        Some(TimeOption::Unit(unit, at)) => {
+            match unit.positive_expiry(args.get(at), ctx.wall_ms, "getex") {
+                Ok(expiry) => Some(expiry),
+                // As in Redis: of a key that is not there, nothing is asked.
+                Err(failure) => {
+                    let query = Query::Exists { key: args.bytes(1) };
+                    return session.read(ctx, args.get(1), query, Shape::NullOr(failure));
+                }
+            }
+        }
         Some(TimeOption::Persist | TimeOption::Keep) => None,
     };
     session.write(
@@ -273,9 +282,6 @@ fn increment(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'
 /// INCRBYFLOAT key increment
 pub(super) fn incrbyfloat(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     let delta = float(args.get(2))?;
-    if !delta.is_finite() {
-        return Err(Failure::Fixed("ERR increment would produce NaN or Infinity"));
-    }
     session.write(
         ctx,
         args.get(1),

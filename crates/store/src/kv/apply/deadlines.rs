@@ -30,6 +30,7 @@ impl<V: View + ?Sized> Shard<'_, '_, V> {
             ExpireCondition::IfSome => current_ms.is_some(),
             ExpireCondition::IfLater => current_ms.is_some_and(|current| at_ms > current),
             ExpireCondition::IfEarlier => current_ms.is_none_or(|current| at_ms < current),
+            ExpireCondition::IfSomeEarlier => current_ms.is_some_and(|current| at_ms < current),
         };
         if holds {
             self.set_deadline(key, at, &stored, expiry);
