@@ -54,14 +54,19 @@ impl World {
                 let detail = format!("node {} not within {within_us} us; {}", to + 1, self.standing());
                 return Err(Violation::new("leadership goes where it is sent", detail));
             }
-            if let Some(leader) = self.followed_leader(shard) {
-                let to = self.nodes[to].identity.store;
-                let shard = ShardId(shard);
-                self.input(leader, Input::TransferLeader { shard, to });
-            }
+            self.ask_transfer(shard, to);
             self.run_for(tick_us)?;
         }
         Ok(self.now_us - began_us)
+    }
+
+    /// Asks whoever leads a shard, once, to hand its leadership to a node.
+    pub fn ask_transfer(&mut self, shard: u64, to: usize) {
+        if let Some(leader) = self.followed_leader(shard) {
+            let to = self.nodes[to].identity.store;
+            let shard = ShardId(shard);
+            self.input(leader, Input::TransferLeader { shard, to });
+        }
     }
 
     /// Kills every node; they stay down.

@@ -1,0 +1,17 @@
+//! The scenarios of the public labs and of public bug reports, by the ids of the scenario table, on virtual time.
+//!
+//! By default each row runs a seed or two. `QUORATE_SEEDS=full` runs as many as the table asks for, a number runs
+//! so many, and `QUORATE_SEED` runs one. A failure names the row, the seed and the command that runs it again.
+//!
+//! ```text
+//! QUORATE_SEEDS=full cargo test --release -p quorate-sim --test lab
+//! ```
+//!
+//! Clients have no sessions yet: an append whose outcome is unknown is given up, not repeated, so what is asked of
+//! it is that it is there at most once. What was acknowledged is there exactly once and in order.
+
+mod bugs;
+mod generic;
+mod kv;
+mod stores;
+mod support;
