@@ -394,12 +394,6 @@ fn outcomes_have_their_error_texts() {
         ),
         (
             proxy,
-            "EXPIRE a 1 XX LT",
-            vec![],
-            "ERR XX and LT options at the same time are not supported",
-        ),
-        (
-            proxy,
             "CLIENT REPLY OFF",
             vec![],
             "ERR CLIENT REPLY OFF and SKIP are not supported",
