@@ -80,7 +80,7 @@ fn x_08_a_store_that_is_nearly_full_leads_nothing_and_resumes_by_itself() {
             .leader_of(1)
             .expect("four seconds are enough for an election");
         let base = world.status(full)[SHARD].log_base;
-        world.set_space_left(full, 60_000);
+        world.set_space_left(full, 40_000);
         world.run_until(6 * SECOND).unwrap();
         let leader = world.leader_of(1).expect("two are not full");
         assert_ne!(leader, full, "seed {seed}");
