@@ -222,7 +222,7 @@ impl<E: Engine> Store<E> {
         };
         let mark = rebuild::load_mark(&self.engine, shard)?;
         // The log begins behind what the engine has: the engine lost what it had made durable.
-        let is_damaged = log.quarantined || log.base.0 > applied.index;
+        let is_damaged = log.quarantined && !mutant!("damage-ignored") || log.base.0 > applied.index;
         let rebuild = Rebuild::at_open(is_damaged, mark, log.hard_state.term);
         if !rebuild.as_ref().is_none_or(Rebuild::is_following) {
             // What the log holds cannot be trusted, or is of no use (P3). The records stay as they are until it
@@ -575,7 +575,7 @@ impl<E: Engine> Store<E> {
         match &message.body {
             // P3: what it has lost may be what the candidate lacks.
             MessageBody::Vote { .. } | MessageBody::PreVote { .. } | MessageBody::TimeoutNow
-                if replica.rebuild.is_some() =>
+                if replica.rebuild.is_some() && !mutant!("rebuilt-replica-votes-early") =>
             {
                 return Ok(());
             }

@@ -34,6 +34,7 @@ const fn mutant(area: &'static str, name: &'static str, suite: Suite, breaks: &'
 }
 
 const ALL: Suite = Suite::Cluster("everything");
+const DISK: Suite = Suite::Cluster("disk");
 const CORE: Suite = Suite::Core;
 const LOG: Suite = Suite::Log;
 
@@ -428,6 +429,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "forward-numbers-used-again",
         ALL,
         "O: the answer to an earlier process's forward is taken for one to this",
+    ),
+    mutant(
+        "persistence",
+        "damage-ignored",
+        DISK,
+        "P3: a replica whose log was damaged goes on with what is left",
+    ),
+    mutant(
+        "persistence",
+        "rebuild-ignores-the-answers",
+        DISK,
+        "P3: a rebuilt log begins in a term in which the replica may have lost something",
+    ),
+    mutant(
+        "persistence",
+        "rebuilt-replica-votes-early",
+        DISK,
+        "P3: a replica votes before its log holds again what it may have lost",
     ),
     mutant(
         "membership",
