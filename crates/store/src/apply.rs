@@ -4,11 +4,12 @@ use quorate_proto::{Answer, Command, Op, Outcome};
 use quorate_raft::{Entry, Index, Payload, mutant};
 use quorate_storage::engine::Engine;
 
+use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv::{self, Space, Txn};
 use crate::replica::{Replica, Waiter};
 use crate::shard_log::entry_bytes;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// An answer that may go out once the batch is written.
 type Ended = (Waiter, Outcome);

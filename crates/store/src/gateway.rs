@@ -11,11 +11,12 @@ use quorate_raft::mutant;
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
+use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv;
 use crate::lanes::{Lanes, Routed, Ticket, Verdict};
 use crate::replica::Waiter;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
 
 /// A request that was sent to another store.

@@ -4,11 +4,12 @@ use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session, U
 use quorate_raft::{ProposeError, ReadContext, ReadState, StepError, mutant};
 use quorate_storage::engine::Engine;
 
+use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv::{self, Read, ReadTime};
 use crate::lanes::Routed;
 use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::{ClientOutcome, Refusal};
 
 impl<E: Engine> Store<E> {

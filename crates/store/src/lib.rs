@@ -6,6 +6,9 @@
 //!
 //! | module | duty |
 //! | --- | --- |
+//! | `open` | replicas as the engine and the log left them |
+//! | `turn` | what the consensus cores want sent and stored, what waits for the log |
+//! | `inbound` | what other nodes say |
 //! | `router` | which shard holds a slot, which replica serves it |
 //! | `gateway` | the way of a client's request: local, forwarded, parked, refused (rules O) |
 //! | `lanes` | the order of a connection's requests |
@@ -25,14 +28,17 @@ mod apply;
 mod bootstrap;
 mod counters;
 mod descriptor;
+mod error;
 mod gateway;
 mod health;
+mod inbound;
 mod io;
 pub mod kv;
 mod lanes;
 mod leader;
 mod lease;
 mod log_gc;
+mod open;
 mod rebuild;
 mod replica;
 mod router;
@@ -42,13 +48,15 @@ mod space;
 mod status;
 mod store;
 mod ticker;
+mod turn;
 
 pub use api::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, ShardRoute, Target};
 pub use bootstrap::{Bootstrap, FIRST, SLOTS};
 pub use counters::Counters;
 pub use descriptor::{Applied, Descriptor};
+pub use error::StoreError;
 pub use health::HealthStatus;
 pub use io::{Effects, Input, LogToken, StoreOptions, Times};
 pub use rebuild::RebuildStatus;
 pub use status::ReplicaStatus;
-pub use store::{Store, StoreError};
+pub use store::Store;

@@ -6,7 +6,8 @@ use quorate_raft::{Index, mutant};
 use quorate_storage::engine::{BatchSeq, Engine};
 use quorate_storage::log::LogOp;
 
-use crate::store::{Store, StoreError};
+use crate::error::StoreError;
+use crate::store::Store;
 
 impl<E: Engine> Store<E> {
     /// Asks for the engine to be made durable up to its last batch, one request at a time.

@@ -22,9 +22,10 @@ use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
 
 use crate::descriptor;
+use crate::error::StoreError;
 use crate::io::LogToken;
 use crate::replica::Replica;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Ticks between two questions to those who have not answered.
 const ASK_TICKS: u64 = 3;

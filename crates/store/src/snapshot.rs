@@ -16,10 +16,11 @@ use quorate_storage::engine::{Engine, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
 
+use crate::error::StoreError;
 use crate::io::{LogToken, Times};
 use crate::kv::{self, Space};
 use crate::replica::Installing;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Chunks sent and not yet acknowledged.
 const WINDOW: usize = 4;

@@ -7,8 +7,9 @@ use quorate_raft::mutant;
 use quorate_storage::engine::{Engine, EngineError, View};
 
 use crate::descriptor::Descriptor;
+use crate::error::StoreError;
 use crate::kv::{self, Space};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Keys removed per tick.
 const SLICE: usize = 4096;

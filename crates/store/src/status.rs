@@ -5,9 +5,10 @@ use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
 use crate::descriptor::{Applied, Descriptor};
+use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::{RebuildStatus, ShardRoute};
 
 /// One replica, for operators.

@@ -5,10 +5,11 @@ use quorate_raft::{ProgressState, Role};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
+use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv;
 use crate::replica::{NewWrite, Waiter};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Keys removed by one sweep (T3).
 const SWEEP_MAX: usize = 256;

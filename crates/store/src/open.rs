@@ -1,0 +1,194 @@
+//! Opening a store: its replicas as the engine and the log left them.
+
+use std::collections::BTreeMap;
+
+use quorate_raft::{Buffers, Config, Entry, HardState, Index, RawNode, SnapshotMeta, Term, mutant};
+use quorate_storage::Identity;
+use quorate_storage::engine::{BatchSeq, Engine};
+use quorate_storage::log::{LogOp, Recovered, RecoveredShard};
+
+use crate::counters::Counters;
+use crate::descriptor::{Applied, Descriptor};
+use crate::error::StoreError;
+use crate::gateway::Gateway;
+use crate::health::Health;
+use crate::io::{Effects, PeerTable, StoreOptions, Times};
+use crate::rebuild::{self, Rebuild};
+use crate::replica::Replica;
+use crate::router::Router;
+use crate::shard_log::ShardLog;
+use crate::store::Store;
+
+impl<E: Engine> Store<E> {
+    /// Whether an engine holds no shard: it was never formatted, or it was lost.
+    pub fn is_unformatted(engine: &E) -> Result<bool, StoreError> {
+        Ok(Descriptor::load_all(engine)?.is_empty())
+    }
+
+    /// A store as the engine and the log left it. `process` must differ from that of every earlier process.
+    ///
+    /// The caller has made the engine durable since it opened it: what a killed process left in the page cache
+    /// must not be vouched for (P1), and the log may be reset to it (P5).
+    pub fn open(
+        identity: Identity,
+        process: u64,
+        options: StoreOptions,
+        engine: E,
+        recovered: Recovered,
+        times: Times,
+    ) -> Result<Self, StoreError> {
+        let descriptors = Descriptor::load_all(&engine)?;
+        let garbage = crate::space::unreferenced(&engine, &descriptors)?;
+        let next_space = descriptors
+            .iter()
+            .map(|d| d.space)
+            .chain(garbage.iter().copied().filter(|_| !mutant!("space-used-again")))
+            .max()
+            .map_or(1, |s| s.0 + 1);
+        let last_batch = engine.last_batch();
+        let router = Router::new(&descriptors);
+        let mut store = Self {
+            identity,
+            process,
+            engine,
+            replicas: Vec::with_capacity(descriptors.len()),
+            router,
+            gateway: Gateway::new(process),
+            peers: PeerTable::default(),
+            health: Health::default(),
+            started_us: times.mono_us,
+            ticks: 0,
+            shutting_down: false,
+            next_read: 0,
+            counters: Counters::default(),
+            dirty: Vec::new(),
+            to_apply: Vec::new(),
+            buffers: Buffers::new(),
+            last_token: 0,
+            log_ops: Vec::new(),
+            durable_batch: BatchSeq(0),
+            durable_asked: BatchSeq(0),
+            out: Effects::default(),
+            sending: BTreeMap::new(),
+            receiving: BTreeMap::new(),
+            last_snapshot: crate::gateway::spread(process),
+            next_space,
+            garbage: garbage.into_iter().map(|space| (space, last_batch)).collect(),
+            routes_version: 0,
+            options,
+        };
+        // What the engine knows was written to the log as well (P4): if it is not there, votes may have gone with
+        // it (P3).
+        let lost = RecoveredShard {
+            quarantined: true,
+            ..RecoveredShard::default()
+        };
+        let replicas = descriptors.len().max(1) as u64;
+        store.options.log_retention_bytes = store
+            .options
+            .log_retention_bytes
+            .min(store.options.log_retention_store_bytes / replicas);
+        let mut recovered = recovered.shards;
+        for descriptor in descriptors {
+            let log = recovered
+                .remove(&descriptor.shard)
+                .unwrap_or_else(|| lost.clone());
+            store.open_replica(descriptor, log)?;
+        }
+        // Records of shards that the engine does not know stay in the log untouched (P4).
+        Ok(store)
+    }
+
+    fn open_replica(&mut self, descriptor: Descriptor, mut log: RecoveredShard) -> Result<(), StoreError> {
+        let shard = descriptor.shard;
+        let applied = Applied::load(&self.engine, shard)?;
+        if descriptor.replica_on(self.identity.store) != Some(descriptor.replica) {
+            return Err(StoreError::WrongEngine {
+                shard,
+                replica: descriptor.replica,
+                store: self.identity.store,
+            });
+        }
+        let at_applied = if log.base.0 == applied.index {
+            Some(log.base.1)
+        } else {
+            log.entries
+                .iter()
+                .find(|entry| entry.index == applied.index)
+                .map(|entry| entry.term)
+        };
+        let mark = rebuild::load_mark(&self.engine, shard)?;
+        // The log begins behind what the engine has: the engine lost what it had made durable.
+        let is_damaged = log.quarantined && !mutant!("damage-ignored") || log.base.0 > applied.index;
+        let rebuild = Rebuild::at_open(is_damaged, mark, log.hard_state.term);
+        if !rebuild.as_ref().is_none_or(Rebuild::is_following) {
+            // What the log holds cannot be trusted, or is of no use (P3). The records stay as they are until it
+            // is started over, so that the next start knows it too.
+            log.entries.clear();
+            log.base = (applied.index, applied.term);
+        } else if at_applied != Some(applied.term) && !mutant!("log-reset-not-finished") {
+            // The log does not reach, or contradicts, what the engine has applied: an installed snapshot whose
+            // reset of the log was not written (P5).
+            log.entries.clear();
+            log.base = (applied.index, applied.term);
+            self.log_ops.push(LogOp::Reset {
+                shard,
+                index: applied.index,
+                term: applied.term,
+            });
+        }
+        let mut hard_state = log.hard_state;
+        if mutant!("vote-forgotten-at-open") {
+            hard_state.vote = None;
+        }
+        hard_state.commit = hard_state.commit.max(applied.index);
+        let last = log.entries.last().map_or(log.base.0, |entry| entry.index);
+        // Commit-only updates are not written, but they are also never written ahead of the entries.
+        hard_state.commit = hard_state.commit.min(last);
+        hard_state.term = hard_state.term.max(applied.term);
+        let raft = self.new_core(&descriptor, applied, hard_state, log.base, log.entries)?;
+        self.replicas
+            .push(Replica::new(raft, descriptor, applied, hard_state, rebuild));
+        Ok(())
+    }
+
+    /// The consensus core of a replica whose log is as given.
+    pub(crate) fn new_core(
+        &self,
+        descriptor: &Descriptor,
+        applied: Applied,
+        hard_state: HardState,
+        base: (Index, Term),
+        entries: Vec<Entry>,
+    ) -> Result<RawNode<ShardLog>, StoreError> {
+        let meta = SnapshotMeta {
+            index: applied.index,
+            term: applied.term,
+            conf_state: descriptor.conf_state.clone(),
+        };
+        let storage = ShardLog::new(hard_state, meta, base, entries);
+        let config = Config {
+            id: descriptor.replica,
+            election_ticks: self.options.election_ticks,
+            heartbeat_ticks: self.options.heartbeat_ticks,
+            priority: 0,
+            applied: applied.index,
+            max_bytes_per_message: self.options.append_bytes_max,
+            max_committed_bytes_per_ready: 4 << 20,
+            max_uncommitted_bytes: 64 << 20,
+            max_inflight_messages: 256,
+            max_inflight_bytes: 16 << 20,
+            pre_vote: true,
+            check_quorum: true,
+            read_only: quorate_raft::ReadOnlyOption::Safe,
+            async_storage_writes: true,
+            gather_appends: true,
+            disable_proposal_forwarding: true,
+            disable_conf_change_validation: false,
+            step_down_on_removal: true,
+            seed: self.options.seed ^ descriptor.replica.0.wrapping_mul(0x9E37_79B9_7F4A_7C15),
+        };
+        let shard = descriptor.shard;
+        RawNode::new(config, storage).map_err(|source| StoreError::Start { shard, source })
+    }
+}
