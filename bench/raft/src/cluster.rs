@@ -69,6 +69,13 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    pub(crate) fn into_owned(self) -> Vec<u8> {
+        match self {
+            Command::Owned(data) => data,
+            Command::Shared(data) => data.into(),
+        }
+    }
+
     pub(crate) fn into_bytes(self) -> Bytes {
         match self {
             Command::Owned(data) => data.into(),

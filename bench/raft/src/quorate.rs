@@ -67,8 +67,16 @@ impl Member for Quorate {
     }
 
     fn propose_batch(&mut self, commands: impl Iterator<Item = Command>) {
-        let data = commands.map(Command::into_bytes).collect();
-        self.node.propose_batch(data).expect("leads");
+        let mut commands = commands.peekable();
+        // Each kind has a method made for it.
+        let proposed = if let Some(Command::Owned(_)) = commands.peek() {
+            let owned: Vec<Vec<u8>> = commands.map(Command::into_owned).collect();
+            self.node.propose_copied(&owned)
+        } else {
+            self.node
+                .propose_batch(commands.map(Command::into_bytes).collect())
+        };
+        proposed.expect("leads");
     }
 
     fn step(&mut self, message: Message) {

@@ -33,6 +33,7 @@ mod leader;
 mod mem_storage;
 mod message;
 mod progress;
+mod proposals;
 pub mod quorum;
 mod raft;
 mod raft_log;

@@ -2,10 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::vec;
 use alloc::vec::Vec;
-
-use bytes::Bytes;
 
 use crate::confchange::Changer;
 use crate::progress::Progress;
@@ -16,8 +13,8 @@ use crate::read_only::ReadRequest;
 use crate::tracker::Tracker;
 use crate::{
     AppendDone, AppendWork, ApplyWork, Buffers, ConfChange, ConfChangeError, ConfState, Config, Entry,
-    HardState, Index, Message, MessageBody, Payload, ProgressState, ProgressView, ReadContext, Ready,
-    ReplicaId, Role, SoftState, StartError, Status, StepError, Storage, StorageError, Term,
+    HardState, Index, Message, MessageBody, ProgressState, ProgressView, ReadContext, Ready, ReplicaId, Role,
+    SoftState, StartError, Status, StepError, Storage, StorageError, Term,
 };
 
 /// A member of a Raft group.
@@ -25,7 +22,7 @@ use crate::{
 /// The driver's loop: give it messages, ticks and proposals; take a [`Ready`] while [`RawNode::has_ready`]; do
 /// its work; report it done. See [`Ready`] for what must be durable before what may be sent.
 pub struct RawNode<S: Storage> {
-    raft: Raft<S>,
+    pub(crate) raft: Raft<S>,
     seen_soft_state: SoftState,
     seen_hard_state: HardState,
     /// Synchronous driving: what [`RawNode::advance`] has to do.
@@ -103,65 +100,6 @@ impl<S: Storage> RawNode<S> {
             return Ok(());
         }
         self.raft.step(message)
-    }
-
-    /// Appends a command; returns where. Forwarded by a follower, its position is unknown: zero.
-    ///
-    /// # Errors
-    ///
-    /// [`StepError::Propose`] if it was not appended.
-    pub fn propose(&mut self, data: Bytes) -> Result<(Term, Index), StepError> {
-        if self.raft.role == Role::Leader {
-            return self.raft.propose([Payload::Normal(data)]);
-        }
-        self.propose_payloads(vec![Payload::Normal(data)])
-    }
-
-    /// Appends several commands at once; returns where the first stands. See [`RawNode::propose`].
-    ///
-    /// # Errors
-    ///
-    /// As [`RawNode::propose`]; all are refused together.
-    pub fn propose_batch(&mut self, data: Vec<Bytes>) -> Result<(Term, Index), StepError> {
-        self.propose_payloads(data.into_iter().map(Payload::Normal).collect())
-    }
-
-    /// Appends a membership change; it takes effect when applied ([`RawNode::apply_conf_change`]). A leader checks
-    /// first that it will fit then: one change at a time, only the leaving in a joint configuration, and a result
-    /// in which somebody votes ([`crate::Config::disable_conf_change_validation`] turns that off). A follower
-    /// forwards it unchecked; see [`RawNode::propose_payloads`] for what becomes of a misfit then.
-    ///
-    /// # Errors
-    ///
-    /// As [`RawNode::propose`], and [`crate::ProposeError::ConfChangePending`],
-    /// [`crate::ProposeError::ConfChangeInJoint`] or [`crate::ProposeError::ConfChange`] for a change that does not
-    /// fit. Nothing was appended.
-    pub fn propose_conf_change(&mut self, change: ConfChange) -> Result<(Term, Index), StepError> {
-        if self.raft.role == Role::Leader {
-            self.raft.may_propose()?;
-            self.raft.check_conf_change(&change)?;
-        }
-        self.propose_payloads(vec![Payload::ConfChange(Box::new(change))])
-    }
-
-    /// Appends commands and membership changes in one proposal, the way the reference takes them: a change that
-    /// does not fit becomes an empty entry at its position, because whoever forwarded it cannot be answered. Where
-    /// the first stands is returned; see [`RawNode::propose`].
-    ///
-    /// # Errors
-    ///
-    /// As [`RawNode::propose`]; all are refused together.
-    pub fn propose_payloads(&mut self, payloads: Vec<Payload>) -> Result<(Term, Index), StepError> {
-        if self.raft.role == Role::Leader {
-            return self.raft.propose(payloads);
-        }
-        let message = Message {
-            from: self.raft.id,
-            to: self.raft.id,
-            term: Term(0),
-            body: MessageBody::Propose { payloads },
-        };
-        self.raft.step(message).map(|()| (Term(0), Index(0)))
     }
 
     /// Puts an applied membership change into effect and returns the configuration, to be stored. To be called for

@@ -35,6 +35,29 @@ fn rn_01_proposals_are_the_last_entries_unchanged() {
 }
 
 #[test]
+fn copied_proposals_are_those_of_a_batch() {
+    let commands: Vec<Vec<u8>> = ["a", "", "longer than the others", "d"].map(Vec::from).into();
+    let stored = |copied: bool| {
+        let mut node = member(1);
+        node.campaign().expect("campaign");
+        settle(&mut node);
+        let first = if copied {
+            node.propose_copied(&commands)
+        } else {
+            node.propose_batch(commands.iter().cloned().map(Bytes::from).collect())
+        };
+        assert_eq!(first, Ok((Term(1), Index(2))));
+        node.ready().expect("memory").append.expect("entries").entries
+    };
+    assert_eq!(stored(true), stored(false));
+    assert_eq!(stored(true).len(), commands.len());
+
+    let none: [&[u8]; 0] = [];
+    let refused = member(2).propose_copied(&none);
+    assert_eq!(refused, member(2).propose_batch(Vec::new()));
+}
+
+#[test]
 fn rn_02_adding_a_member_twice_does_not_block_another() {
     let mut net = Net::new(1);
     net.campaign(1);
