@@ -103,7 +103,7 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Puts an applied membership change into effect and returns the configuration, to be stored. To be called for
-    /// every [`Payload::ConfChange`] that is applied, before [`RawNode::apply_done`] of its index. A change that
+    /// every [`crate::Payload::ConfChange`] that is applied, before [`RawNode::apply_done`] of its index. A change that
     /// the application decides to void is applied with every `replica` set to zero.
     ///
     /// The removal of the last member leaves nobody: the group has ended.
