@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, check, dev, kv, serve, sim};
+use crate::{bench, check, debug, dev, kv, serve, sim};
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -75,6 +75,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Judge whether recorded histories are linearizable
     Check(check::CheckArgs),
+    /// Look at the data directory of a node that does not run
+    Debug(debug::DebugArgs),
     /// Simulate whole clusters from seeds, with faults, and check every promise
     Sim(Box<sim::SimArgs>),
 }
@@ -90,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Delete(args) => kv::delete(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => return check::run(&args),
+        Command::Debug(args) => debug::run(args),
         Command::Sim(args) => sim::run(*args),
     };
     match result {

@@ -50,9 +50,7 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// A directory with other files in it.
-    #[error(
-        "{path}: not empty and not a store's directory (it has no STORE file); give an empty or a new one"
-    )]
+    #[error("{path}: not a store's directory (it has no STORE file), and not an empty or a new one")]
     NotAStore {
         /// The directory.
         path: PathBuf,
@@ -115,6 +113,19 @@ impl DataDir {
             }),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
+    }
+
+    /// Opens the directory of a store, which must be there, and keeps others out of it.
+    pub(crate) fn open_formatted(path: &Path) -> Result<(Self, Identity), DataDirError> {
+        let not_a_store = || DataDirError::NotAStore {
+            path: path.to_owned(),
+        };
+        if !path.join("STORE").exists() {
+            return Err(not_a_store());
+        }
+        let dir = Self::open(path)?;
+        let identity = dir.identity()?.ok_or_else(not_a_store)?;
+        Ok((dir, identity))
     }
 
     fn failed(&self, name: &str, source: io::Error) -> DataDirError {

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`config`] | what a node is told at its start |
 //! | `run` | opens or formats a data directory, puts the parts together |
+//! | [`offline`] | a look at the data directory of a node that does not run |
 //! | `data_dir` | whose a data directory is, and how it comes to be (P4, P7, P8) |
 //! | `reactor` | the turn: read all, hand it to the store, perform its effects |
 //! | `connections` | client sockets under edge-triggered readiness |
@@ -25,6 +26,7 @@ pub mod client;
 pub mod config;
 pub mod http;
 pub mod metrics;
+pub mod offline;
 pub mod resp;
 
 mod clock;

@@ -20,6 +20,7 @@
 //! | `snapshot` | feeding a follower that is too far behind (P5) |
 //! | `health` | a disk that is full or slow (rules H) |
 //! | `rebuild` | a replica whose log was damaged comes back from its peers (P3) |
+//! | [`inspect`] | what a stopped store's log and engine hold |
 //! | `space` | removing data that nothing refers to |
 //! | `kv` | the key-value state machine |
 
@@ -32,6 +33,7 @@ mod error;
 mod gateway;
 mod health;
 mod inbound;
+pub mod inspect;
 mod io;
 pub mod kv;
 mod lanes;

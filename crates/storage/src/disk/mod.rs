@@ -7,9 +7,11 @@
 use std::io;
 use std::sync::Arc;
 
+mod overlay;
 mod real;
 mod sim;
 
+pub use overlay::{Overlaid, OverlayDisk, OverlayFile};
 pub use real::RealDisk;
 pub use sim::{Counts, Down, Fault, SimDisk, SimFile, SplitMix64, is_down};
 
