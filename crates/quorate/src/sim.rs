@@ -1,11 +1,14 @@
 //! `sim`: simulates whole clusters from seeds and checks every property; see docs/testing.md.
 
+use std::fs::File;
 use std::io::{BufWriter, Stdout, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use quorate_sim::{Batch, Fault, Options, Profile, Sink, Size, Summary, run as simulate, shrink};
+use quorate_sim::linearizability::{History, ModelKind, write_history};
+use quorate_sim::{Batch, Fault, Options, Profile, Sink, Size, Summary, run_recorded, shrink};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -46,6 +49,9 @@ pub struct SimArgs {
     /// Do not make a failing run smaller
     #[arg(long)]
     no_shrink: bool,
+    /// With --seed: write what the clients saw into this file, for `quorate check`
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    history: Option<PathBuf>,
     /// No trace
     #[arg(long, short)]
     quiet: bool,
@@ -132,21 +138,36 @@ pub fn run(args: SimArgs) -> Result<(), Failure> {
 
 /// One seed of each profile, with a trace.
 fn replay(args: &SimArgs, seed: u64, options: &Options) -> Result<(), Failure> {
+    if args.history.is_some() && args.profile.0.len() > 1 {
+        let wrong = "--history writes one run: give one --profile, not all";
+        return Err(Failure::new(wrong.to_owned()));
+    }
     let out = Arc::new(Mutex::new(BufWriter::new(std::io::stdout())));
     let options = Options {
         trace: (!args.quiet).then(|| trace_to(out.clone())),
         ..options.clone()
     };
     for profile in &args.profile.0 {
-        let result = simulate(seed, *profile, &options);
+        let (result, history) = run_recorded(seed, *profile, &options);
         // Nothing is lost but lines that nobody reads.
         let _ = lock(&out).flush();
+        let saved = args.history.as_ref().map_or(Ok(()), |path| save(&history, path));
         match result {
             Ok(report) => println!("{report:#?}"),
             Err(failure) => return Err(failed(args, &failure)),
         }
+        saved?;
     }
     Ok(())
+}
+
+fn save(history: &History, path: &Path) -> Result<(), Failure> {
+    let write = || {
+        let mut out = BufWriter::new(File::create(path)?);
+        write_history(history, ModelKind::Kv, &mut out)?;
+        out.flush()
+    };
+    write().map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
 }
 
 fn lock(out: &Mutex<BufWriter<Stdout>>) -> std::sync::MutexGuard<'_, BufWriter<Stdout>> {
@@ -219,6 +240,12 @@ fn print(summary: &Summary, threads: usize, cpu_s: f64) {
         summary.unknown,
         summary.faults
     );
+    if summary.unjudged > 0 {
+        println!(
+            "  of {} runs the history as a whole was beyond the checker's budget; its answers were judged one by one",
+            summary.unjudged
+        );
+    }
     println!(
         "  {} messages, {} elections, {} snapshots, {} ends of processes; slowest recovery {} ms, then {} ms until equal",
         summary.messages,

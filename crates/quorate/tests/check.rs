@@ -121,6 +121,45 @@ fn a_directory_of_known_verdicts_is_checked() {
     );
 }
 
+/// What the clients of a seed saw can be judged, and drawn, outside of the simulator.
+#[test]
+fn what_the_clients_of_a_seed_saw_is_linearizable() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("seed.jsonl");
+    let path = path.to_str().unwrap();
+    let sim = |args: &[&str]| {
+        let output = quorate()
+            .args(["sim", "--seed", "7", "--short", "--quiet"])
+            .args(args)
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(sim(&["--history", path]), (Some(0), String::new()));
+    let (code, out, err) = check(&[path]);
+    assert_eq!(out, format!("{path}: linearizable\n"));
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+
+    // It must be one that could have been found wrong: with one answer changed it is.
+    let written = std::fs::read_to_string(path).unwrap();
+    let seen = written
+        .lines()
+        .rev()
+        .find(|line| line.contains(r#""op":"get""#) && line.contains(r#""answer":{"hex":""#))
+        .unwrap();
+    let wrong = seen.replace(r#""answer":{"hex":""#, r#""answer":{"hex":"ffff"#);
+    std::fs::write(path, written.replace(seen, &wrong)).unwrap();
+    assert_eq!(check(&[path]).0, Some(1));
+
+    let (code, err) = sim(&["--profile", "all", "--history", path]);
+    assert!(code != Some(0) && err.contains("give one --profile"), "{err}");
+    let (code, err) = sim(&["--history", "/nowhere/seed.jsonl"]);
+    assert!(
+        code != Some(0) && err.contains("cannot write /nowhere/seed.jsonl"),
+        "{err}"
+    );
+}
+
 /// A history of a live cluster, whose leaders are killed meanwhile, must be linearizable; and it must be one that
 /// could have been found wrong.
 #[test]

@@ -28,6 +28,8 @@ pub struct Summary {
     pub operations: u64,
     /// Of those, how many have an unknown outcome.
     pub unknown: u64,
+    /// Runs whose history as a whole was beyond the linearizability checker's budget.
+    pub unjudged: u64,
     /// Faults that struck.
     pub faults: u64,
     /// Ends of processes.
@@ -57,6 +59,7 @@ impl Summary {
         let operations = report.outcomes.total();
         self.operations += operations;
         self.unknown += report.outcomes.unknown;
+        self.unjudged += report.outcomes.unjudged;
         self.faults += report.counts.faults;
         self.deaths += report.counts.deaths;
         self.elections += report.counts.elections;

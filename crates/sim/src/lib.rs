@@ -54,7 +54,7 @@ pub use heal::Recovery;
 pub use network::Traffic;
 pub use oracle::Violation;
 pub use plan::{ClientNetPlan, Delays, DiskPlan, Fault, LoadPlan, NetPlan, Options, Plan, Profile, Size};
-pub use run::{Failure, Report, run};
+pub use run::{Failure, Report, run, run_recorded};
 pub use script::{Call, Ended, Retry, SECOND, Setup};
 pub use shrink::shrink;
 pub use trace::Sink;

@@ -93,6 +93,15 @@ impl Recorder {
         known
     }
 
+    /// The same, for the last time.
+    pub(crate) fn take(&mut self) -> History {
+        if self.beyond_the_model.is_empty() {
+            std::mem::take(&mut self.history)
+        } else {
+            self.history()
+        }
+    }
+
     /// Judges it.
     pub(crate) fn verdict(&self) -> Verdict {
         if self.beyond_the_model.is_empty() {

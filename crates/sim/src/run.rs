@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::heal::Recovery;
+use crate::linearizability::History;
 use crate::oracle::Violation;
 use crate::panics;
 use crate::plan::{Options, Plan, Profile};
@@ -103,13 +104,27 @@ impl std::error::Error for Failure {}
 ///
 /// The first property that did not hold; a panic of the code under test is one of them.
 pub fn run(seed: u64, profile: Profile, options: &Options) -> Result<Report, Box<Failure>> {
+    run_recorded(seed, profile, options).0
+}
+
+/// The same, and what the clients saw until the end or until something did not hold.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_recorded(
+    seed: u64,
+    profile: Profile,
+    options: &Options,
+) -> (Result<Report, Box<Failure>>, History) {
     let plan = Plan::derive(seed, profile, options);
     // Outside of what may panic, so that it can tell afterwards how far it came.
     let mut world = World::new(seed, plan.clone(), options.trace.clone());
     world.stop_at(options.until_us);
     let result = panics::caught(|| both_phases(&mut world, &plan))
         .unwrap_or_else(|said| Err(Violation::new(ASSERTION, said)));
-    match result {
+    let history = world.workload.take_history();
+    let result = match result {
         Ok(recovery) => Ok(Report {
             seed,
             profile,
@@ -130,7 +145,8 @@ pub fn run(seed: u64, profile: Profile, options: &Options) -> Result<Report, Box
             strikes: world.strikes,
             violation,
         })),
-    }
+    };
+    (result, history)
 }
 
 /// Faults, for as long as the plan says and until the clients have asked enough; then healing.

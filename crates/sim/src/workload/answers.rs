@@ -195,6 +195,11 @@ impl Workload {
         self.recorder.history()
     }
 
+    /// The same, for the last time.
+    pub(crate) fn take_history(&mut self) -> History {
+        self.recorder.take()
+    }
+
     /// Judges every key's whole history.
     pub(crate) fn end(&mut self) -> Result<(), Violation> {
         for key in &self.keys {
