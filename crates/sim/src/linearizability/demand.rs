@@ -1,7 +1,7 @@
 //! For tests: a history must be linearizable.
 
+use super::budget::Budget;
 use super::history::History;
-use super::search::Budget;
 use super::{Verdict, check_kv, html};
 
 /// Judges a history of keys with values. Says on standard output if the budget did not suffice.

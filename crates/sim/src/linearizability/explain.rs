@@ -12,9 +12,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::budget::Limits;
 use super::history::{Operation, Outcome, Unit, show_value};
 use super::model::Model;
-use super::search::{Found, Limits, Longest, search};
+use super::search::{Found, Longest, search};
 
 /// Steps for one of the many searches of an explanation.
 const STEPS_OF_A_SEARCH: u64 = 2_000_000;

@@ -107,6 +107,31 @@ impl Command {
         Self::Append { value: value.into() }
     }
 
+    /// A command that does the same to every value, whatever it answers.
+    pub(super) fn effect(&self) -> Self {
+        match self {
+            Self::Put {
+                value,
+                condition,
+                deadline,
+                ..
+            } => Self::Put {
+                value: value.clone(),
+                condition: condition.clone(),
+                deadline: *deadline,
+                get: false,
+            },
+            Self::GetDelete => Self::Delete,
+            Self::GetExpire {
+                deadline: Deadline::Set,
+            } => Self::Expire,
+            Self::GetExpire {
+                deadline: Deadline::Clear,
+            } => Self::Persist,
+            other => other.clone(),
+        }
+    }
+
     /// Whether it never changes anything.
     #[must_use]
     pub fn is_read(&self) -> bool {

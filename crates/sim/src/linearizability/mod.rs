@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `history` | operations, and how they are recorded |
 //! | `model` | what a correct key-value store or register would do |
-//! | `search`, `bits` | looking for an order |
+//! | `search`, `hints`, `timeline`, `states`, `bits`, `budget` | looking for an order |
 //! | `explain` | the smallest part of a history that has none |
 //! | `html` | drawing that |
 //! | `read`, `write` | histories in files |
@@ -23,16 +23,20 @@
 
 mod appends;
 mod bits;
+mod budget;
 mod conformance;
 mod demand;
 mod explain;
+mod hints;
 mod history;
 mod html;
 mod model;
 mod read;
 mod search;
+mod states;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod write;
 
 use std::collections::BTreeMap;
@@ -41,6 +45,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use appends::check_appends;
+pub use budget::Budget;
 pub use conformance::{KnownHistory, known_histories};
 pub use demand::assert_linearizable;
 pub use explain::{Explanation, Part};
@@ -50,7 +55,6 @@ pub use history::{
 pub use html::html;
 pub use model::{Kv, KvState, Model, Register, not_for_a_register};
 pub use read::{ReadError, RecordedHistory, read_history};
-pub use search::Budget;
 pub use write::write_history;
 
 use history::show_value;

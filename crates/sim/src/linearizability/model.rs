@@ -9,6 +9,7 @@ use std::hash::Hash;
 
 use bytes::Bytes;
 
+use super::hints::last_shown;
 use super::history::{Answer, Command, Condition, Deadline, Operation, show_value};
 
 /// A sequential specification of one key.
@@ -20,10 +21,12 @@ pub trait Model {
     fn initial(&self) -> Self::State;
 
     /// Adds every state that the operation may leave behind when it takes effect on `state` and gives the answer
-    /// that it gave, or any answer where that is not known. Adds none if this cannot be.
+    /// that it gave, or any answer where that is not known; and every state that those may turn into by
+    /// themselves. Adds none if this cannot be.
     fn step(&self, state: &Self::State, operation: &Operation, next: &mut Vec<Self::State>);
 
-    /// Whether the operation, with its answer, leaves every state as it is or is impossible on it.
+    /// Whether the operation, with its answer, leaves every state as it is or is impossible on it. (A state that
+    /// may turn into another by itself counts as unchanged.)
     fn only_reads(&self, operation: &Operation) -> bool;
 
     /// An operation whose answer the states before it must lead to: as long as it has not taken effect, a state
@@ -35,6 +38,12 @@ pub trait Model {
     /// See [`goal`](Model::goal).
     fn leads_to(&self, _state: &Self::State, _goal: &Operation) -> bool {
         true
+    }
+
+    /// Of each operation: until when its effect was seen, if that can be told. What was seen longer is tried later.
+    /// A hint: nothing is always right.
+    fn last_shown(&self, operations: &[&Operation]) -> Vec<Option<u64>> {
+        vec![None; operations.len()]
     }
 
     /// Bytes that a state takes.
@@ -80,15 +89,12 @@ impl Model for Kv {
     }
 
     fn step(&self, state: &KvState, operation: &Operation, next: &mut Vec<KvState>) {
-        let mut take = |from: KvState| {
-            let (after, answer) = apply(from, &operation.command);
-            if operation.answer().is_none_or(|seen| fits(seen, &answer)) {
-                next.push(after);
+        let (after, answer) = apply(state.clone(), &operation.command);
+        if operation.answer().is_none_or(|seen| fits(seen, &answer)) {
+            if after.mortal {
+                next.push(KvState::absent());
             }
-        };
-        take(state.clone());
-        if state.mortal {
-            take(KvState::absent());
+            next.push(after);
         }
     }
 
@@ -133,6 +139,10 @@ impl Model for Kv {
             }
             _ => true,
         }
+    }
+
+    fn last_shown(&self, operations: &[&Operation]) -> Vec<Option<u64>> {
+        last_shown(operations)
     }
 
     fn size(&self, state: &KvState) -> usize {

@@ -9,70 +9,32 @@
 //! later moment or never, so n of them allow 2^n subsets. Five rules, each of which loses no order, keep that small:
 //!
 //! - what is known is tried before what is unknown, and reads that change nothing are taken at once;
-//! - an unknown operation that would change nothing now is left for later;
-//! - one is left out if the next one, unknown as well, leads to the same state without it (it is overwritten);
-//! - of equal unknown operations the one that was invoked first is used first;
-//! - a point that failed fails as well with more of the unknown operations used up: of the sets seen with the same
-//!   known operations and the same state only the minimal ones are kept.
+//! - an unknown operation that would make nothing new possible now is left for later;
+//! - one is left out if the next one, unknown as well, leads as far without it (it is overwritten);
+//! - of unknown operations with one effect the one that was invoked first is used first;
+//! - a point that failed fails as well with more of the unknown operations used up, and with fewer of the states
+//!   that are possible: of the points seen with the same known operations only the most promising are kept.
 //!
-//! The depth of the search is on the heap, and its memory and its steps are bounded by a [`Budget`].
+//! Which of several possible operations is tried first makes the difference between a walk and a labyrinth, and no
+//! rule for it is right for all histories. So the search is given up after some steps and begun anew with another
+//! preference: what began first, what was overwritten first as far as reads tell, what ended first, chance. Every
+//! second attempt may take twice as many steps as those before. Of a history that has an order some attempt soon
+//! finds one; that there is none is known once an attempt has tried everything. What chance draws is fixed, so a
+//! verdict is too.
+//!
+//! The depth of the search is on the heap, and its memory and its steps are bounded by a [`Budget`](super::Budget).
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::hash_map::Entry;
+use std::time::Instant;
 
 use super::bits::{Bits, Fast, is_subset};
+use super::budget::Limits;
 use super::history::{Command, Operation, Outcome};
 use super::model::Model;
-
-/// What a check may cost.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Budget {
-    /// Steps that the search may take for one key: points visited and transitions tried.
-    pub steps: u64,
-    /// Bytes that may be kept at a time, about.
-    pub bytes: usize,
-    /// Wall time, if any, for all keys together. A verdict then depends on the machine.
-    pub time: Option<Duration>,
-}
-
-impl Default for Budget {
-    /// Fifty million steps, half a gigabyte, any time.
-    fn default() -> Self {
-        Self {
-            steps: 50_000_000,
-            bytes: 512 << 20,
-            time: None,
-        }
-    }
-}
-
-/// A budget that is being used.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    steps: u64,
-    bytes: usize,
-    until: Option<(Instant, Duration)>,
-}
-
-impl Budget {
-    pub(super) fn start(&self) -> Limits {
-        Limits {
-            steps: self.steps,
-            bytes: self.bytes,
-            until: self.time.map(|time| (Instant::now() + time, time)),
-        }
-    }
-}
-
-impl Limits {
-    /// The same with another number of steps.
-    pub(super) fn with_steps(self, steps: u64) -> Self {
-        Self {
-            steps: steps.min(self.steps),
-            ..self
-        }
-    }
-}
+use super::states::States;
+use super::timeline::Timeline;
+use crate::rng::mix;
 
 /// What the search found.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,9 +62,23 @@ pub(super) fn search<M: Model>(
     mut longest: Option<&mut Longest>,
 ) -> (Found, u64) {
     let mut search = Search::new(model, operations, limits);
-    let found = search.run(&mut longest);
-    (found, search.steps)
+    let first = limits
+        .first_attempt
+        .unwrap_or(FIRST_ATTEMPT + FIRST_ATTEMPT_EACH * operations.len() as u64);
+    let mut attempt: u64 = 0;
+    loop {
+        search.begin(attempt, first.saturating_mul(1 << (attempt / 2).min(60)));
+        if let Some(found) = search.run(&mut longest) {
+            return (found, search.steps);
+        }
+        attempt += 1;
+    }
 }
+
+/// Steps of the first attempt.
+const FIRST_ATTEMPT: u64 = 50_000;
+/// And for each operation.
+const FIRST_ATTEMPT_EACH: u64 = 64;
 
 /// An operation of the search.
 struct Item {
@@ -112,26 +88,14 @@ struct Item {
     /// None: unknown.
     ended: Option<u64>,
     only_reads: bool,
-    /// The equal unknown operation that was invoked before, as a position among the unknown ones.
+    /// The unknown operation with the same effect that was invoked before, as a position among the unknown ones.
     twin: Option<usize>,
 }
 
-/// A call or a return in the list of those to come.
-#[derive(Clone, Copy)]
-struct Node {
-    known: u32,
-    is_call: bool,
-    previous: u32,
-    next: u32,
-}
-
-/// The list's head; it is neither call nor return.
-const HEAD: u32 = 0;
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Choice {
-    /// A known operation, as the node of its call.
-    Known(u32),
+    /// A position among the known operations.
+    Known(usize),
     /// A position among the unknown ones.
     Unknown(usize),
 }
@@ -144,6 +108,8 @@ struct Frame {
     forced: bool,
 }
 
+/// A set of states, and the unknown operations used.
+type WidePoint = (u32, Box<[u64]>);
 /// Sets none of which contains another.
 type Antichain = Vec<Box<[u64]>>;
 
@@ -155,22 +121,33 @@ struct Search<'a, M: Model> {
     /// By invocation.
     unknown: Vec<Item>,
     goal: Option<(usize, &'a Operation)>,
-    nodes: Vec<Node>,
-    /// Of a known operation: the nodes of its call and its return.
-    ends: Vec<(u32, u32)>,
+    timeline: Timeline,
     states: States<M>,
     steps_to: HashMap<(u32, u32), Option<u32>, Fast>,
     /// By known operations done and state: the minimal sets of unknown ones used.
     seen: HashMap<Box<[u64]>, Antichain, Fast>,
+    /// By known operations done: points at which several states are possible, with the unknown ones used.
+    wide: HashMap<Box<[u64]>, Vec<WidePoint>, Fast>,
     known_done: Bits,
     unknown_done: Bits,
     known_count: usize,
     state: u32,
     frames: Vec<Frame>,
+    /// By known operation: what is tried first.
+    ranks: Vec<u32>,
+    /// Positions of unknown operations in the order in which they are tried, and the place of each in it.
+    unknown_order: Vec<u32>,
+    unknown_ranks: Vec<u32>,
+    /// Known operations that could be next, with their ranks before them.
+    window: Vec<(u32, u32)>,
     limits: Limits,
     steps: u64,
+    /// Steps at which the attempt ends.
+    attempt_until: u64,
     turns: u64,
     bytes: usize,
+    /// Of those, what is forgotten between attempts.
+    attempt_bytes: usize,
 }
 
 impl<'a, M: Model> Search<'a, M> {
@@ -193,16 +170,20 @@ impl<'a, M: Model> Search<'a, M> {
         }
         known.sort_by_key(|item| item.invoked);
         unknown.sort_by_key(|item| item.invoked);
-        let mut twins: HashMap<&Command, usize> = HashMap::new();
+        let mut twins: HashMap<Command, usize> = HashMap::new();
         for (position, item) in unknown.iter_mut().enumerate() {
-            item.twin = twins.insert(&operations[item.at].command, position);
+            item.twin = twins.insert(operations[item.at].command.effect(), position);
         }
         let goal = model
             .goal(operations)
             .and_then(|goal| Some((known.iter().position(|item| item.at == goal)?, operations[goal])));
-        let (nodes, ends) = list(&known);
+        let ends: Vec<(u64, u64)> = known
+            .iter()
+            .map(|item| (item.invoked, item.ended.unwrap_or(u64::MAX)))
+            .collect();
         let mut states = States::default();
         let (state, bytes) = states.intern(vec![model.initial()], model, goal.map(|(_, goal)| goal));
+        let (ranks, unknown_ranks) = (vec![0; known.len()], vec![0; unknown.len()]);
         Self {
             known_done: Bits::new(known.len()),
             unknown_done: Bits::new(unknown.len()),
@@ -211,31 +192,78 @@ impl<'a, M: Model> Search<'a, M> {
             known,
             unknown,
             goal,
-            nodes,
-            ends,
+            timeline: Timeline::new(&ends),
             states,
             steps_to: HashMap::default(),
             seen: HashMap::default(),
+            wide: HashMap::default(),
             known_count: 0,
             state,
             frames: Vec::new(),
+            ranks,
+            unknown_order: Vec::new(),
+            unknown_ranks,
+            window: Vec::new(),
             limits,
             steps: 0,
+            attempt_until: 0,
             turns: 0,
             bytes,
+            attempt_bytes: 0,
         }
     }
 
-    fn run(&mut self, longest: &mut Option<&mut Longest>) -> Found {
+    /// Goes back to the beginning, with another preference.
+    fn begin(&mut self, attempt: u64, allowance: u64) {
+        while let Some(frame) = self.frames.pop() {
+            self.undo(&frame);
+        }
+        self.seen.clear();
+        self.wide.clear();
+        self.bytes -= std::mem::take(&mut self.attempt_bytes);
+        self.attempt_until = self.steps.saturating_add(allowance);
+        let mut order: Vec<u32> = (0..self.known.len() as u32).collect();
+        self.unknown_order = (0..self.unknown.len() as u32).collect();
+        match attempt {
+            0 => {}
+            1 => {
+                let shown = self.model.last_shown(self.operations);
+                let until = |item: &Item| shown[item.at].max(Some(item.invoked));
+                order.sort_by_key(|at| until(&self.known[*at as usize]));
+                // First those that took effect for certain.
+                let is_dark = |at: &u32| shown[self.unknown[*at as usize].at].is_none();
+                self.unknown_order.sort_by_key(is_dark);
+            }
+            2 => order.sort_by_key(|at| self.known[*at as usize].ended),
+            _ => {
+                // Near to the order of invocation, more or less.
+                let reach = 2 << (attempt % 6);
+                order.sort_by_key(|at| u64::from(*at) + mix(attempt, u64::from(*at)) % reach);
+                self.unknown_order.sort_by_key(|at| mix(!attempt, u64::from(*at)));
+            }
+        }
+        for (rank, at) in (0..).zip(order) {
+            self.ranks[at as usize] = rank;
+        }
+        for (rank, at) in (0..).zip(&self.unknown_order) {
+            self.unknown_ranks[*at as usize] = rank;
+        }
+    }
+
+    /// None: the attempt has used up its steps.
+    fn run(&mut self, longest: &mut Option<&mut Longest>) -> Option<Found> {
         let mut after: Option<Choice> = None;
         loop {
             if self.known_count == self.known.len() {
-                return Found::Order(self.order());
+                return Some(Found::Order(self.order()));
             }
             self.turns += 1;
             self.steps += 1;
             if let Some(why) = self.used_up() {
-                return Found::Gave(why);
+                return Some(Found::Gave(why));
+            }
+            if self.steps >= self.attempt_until {
+                return None;
             }
             let forced = if after.is_none() {
                 self.harmless_read()
@@ -259,7 +287,7 @@ impl<'a, M: Model> Search<'a, M> {
             }
             loop {
                 let Some(frame) = self.frames.pop() else {
-                    return Found::Nothing;
+                    return Some(Found::Nothing);
                 };
                 self.undo(&frame);
                 if !frame.forced {
@@ -288,7 +316,7 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn order(&self) -> Vec<usize> {
         let place = |frame: &Frame| match frame.choice {
-            Choice::Known(node) => self.known[self.nodes[node as usize].known as usize].at,
+            Choice::Known(known) => self.known[known].at,
             Choice::Unknown(position) => self.unknown[position].at,
         };
         self.frames.iter().map(place).collect()
@@ -296,56 +324,69 @@ impl<'a, M: Model> Search<'a, M> {
 
     /// A read that could be next and changes nothing: whatever comes can as well come after it.
     fn harmless_read(&mut self) -> Option<Choice> {
-        let mut node = self.nodes[HEAD as usize].next;
-        while self.nodes[node as usize].is_call {
-            let known = self.nodes[node as usize].known as usize;
+        let mut next = self.timeline.candidate(None);
+        while let Some(known) = next {
             if self.known[known].only_reads && self.step(self.known[known].at) == Some(self.state) {
-                return Some(Choice::Known(node));
+                return Some(Choice::Known(known));
             }
-            node = self.nodes[node as usize].next;
+            next = self.timeline.candidate(next);
         }
         None
     }
 
     /// The next choice behind `after` that leads to a point not seen yet, with its state.
     fn choose(&mut self, after: Option<Choice>) -> Option<(Choice, u32)> {
-        let mut node = match after {
-            None => self.nodes[HEAD as usize].next,
-            Some(Choice::Known(node)) => self.nodes[node as usize].next,
-            Some(Choice::Unknown(_)) => self.first_return(),
+        let (behind, from) = match after {
+            None => (None, 0),
+            Some(Choice::Known(known)) => (Some(self.ranks[known]), 0),
+            Some(Choice::Unknown(position)) => (Some(u32::MAX), self.unknown_ranks[position] as usize + 1),
         };
-        while self.nodes[node as usize].is_call {
-            let known = self.nodes[node as usize].known as usize;
-            if let Some(state) = self.step(self.known[known].at) {
-                self.known_done.set(known);
-                let new = self.may_lead_on(state) && self.is_new(state);
-                self.known_done.clear(known);
-                if new {
-                    return Some((Choice::Known(node), state));
-                }
+        let mut window = std::mem::take(&mut self.window);
+        self.fill(&mut window, behind);
+        let chosen = window.iter().find_map(|(_, known)| {
+            let known = *known as usize;
+            let state = self.step(self.known[known].at)?;
+            self.known_done.set(known);
+            let new = self.may_lead_on(state) && self.is_new(state);
+            self.known_done.clear(known);
+            new.then_some((Choice::Known(known), state))
+        });
+        self.window = window;
+        chosen.or_else(|| self.choose_unknown(from))
+    }
+
+    /// The known operations that could be next and have a rank above `behind`, by rank.
+    fn fill(&self, window: &mut Vec<(u32, u32)>, behind: Option<u32>) {
+        window.clear();
+        let mut next = self.timeline.candidate(None);
+        while let Some(known) = next {
+            let rank = self.ranks[known];
+            if behind.is_none_or(|behind| rank > behind) {
+                window.push((rank, known as u32));
             }
-            node = self.nodes[node as usize].next;
+            next = self.timeline.candidate(next);
         }
-        // Known operations remain, so this is a return.
-        let first_return = self.known[self.nodes[node as usize].known as usize].ended?;
-        let from = match after {
-            Some(Choice::Unknown(position)) => position + 1,
-            _ => 0,
-        };
-        for position in from..self.unknown.len() {
+        window.sort_unstable();
+    }
+
+    /// The same among the unknown operations, from this rank on.
+    fn choose_unknown(&mut self, from: usize) -> Option<(Choice, u32)> {
+        if from >= self.unknown_order.len() {
+            return None;
+        }
+        let first_return = self.known[self.timeline.ends_first()?].ended?;
+        for rank in from..self.unknown_order.len() {
+            let position = self.unknown_order[rank] as usize;
             let item = &self.unknown[position];
-            if item.invoked > first_return {
-                break;
-            }
             let twin_waits = item.twin.is_some_and(|twin| !self.unknown_done.has(twin));
-            if twin_waits || self.unknown_done.has(position) {
+            if item.invoked > first_return || twin_waits || self.unknown_done.has(position) {
                 continue;
             }
             let at = item.at;
-            let Some(state) = self.step(at).filter(|state| *state != self.state) else {
+            let Some(state) = self.step(at) else {
                 continue;
             };
-            if self.overwrites_unknown(at, state) {
+            if self.states.includes(self.state, state) || self.overwrites_unknown(at, state) {
                 continue;
             }
             self.unknown_done.set(position);
@@ -363,18 +404,11 @@ impl<'a, M: Model> Search<'a, M> {
         match self.frames.last() {
             Some(frame) if matches!(frame.choice, Choice::Unknown(_)) => {
                 let before = frame.state_before;
-                self.step_from(before, at) == Some(state)
+                self.step_from(before, at)
+                    .is_some_and(|without| self.states.includes(without, state))
             }
             _ => false,
         }
-    }
-
-    fn first_return(&self) -> u32 {
-        let mut node = self.nodes[HEAD as usize].next;
-        while self.nodes[node as usize].is_call {
-            node = self.nodes[node as usize].next;
-        }
-        node
     }
 
     /// Where an operation leads from the present state.
@@ -389,11 +423,9 @@ impl<'a, M: Model> Search<'a, M> {
         }
         self.steps += 1;
         let mut next = Vec::new();
-        for state in &self.states.sets[from as usize].states {
+        for state in self.states.of(from) {
             self.model.step(state, self.operations[at], &mut next);
         }
-        next.sort_unstable();
-        next.dedup();
         let state = if next.is_empty() {
             None
         } else {
@@ -409,39 +441,53 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn may_lead_on(&self, state: u32) -> bool {
         let waits = self.goal.is_some_and(|(goal, _)| !self.known_done.has(goal));
-        !waits || self.states.sets[state as usize].leads_to_goal
+        !waits || self.states.leads_to_goal(state)
     }
 
-    /// Whether this point was not tried before; from now on it was.
+    /// Whether this point promises more than those that were tried before; from now on it was.
     fn is_new(&mut self, state: u32) -> bool {
         self.steps += 1;
         let mut key = self.known_done.compact();
-        key.push(u64::from(state));
         let used = self.unknown_done.trimmed();
-        let cost = 64 + key.len() * 8;
-        let bytes = &mut self.bytes;
-        let sets = self.seen.entry(key.into_boxed_slice()).or_insert_with(|| {
-            *bytes += cost;
-            Vec::new()
-        });
+        // Points with several possible states, which may include this one's.
+        if let Some(points) = self.wide.get(key.as_slice()) {
+            self.steps += points.len() as u64 / 8;
+            let mut points = points.iter();
+            if points.any(|(wide, set)| self.states.includes(*wide, state) && is_subset(set, used)) {
+                return false;
+            }
+        }
+        let known = self.states.is_wide(state).then(|| key.clone());
+        key.push(u64::from(state));
+        let mut cost = 16 + used.len() * 8;
+        let sets = match self.seen.entry(key.into_boxed_slice()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                cost += 64 + entry.key().len() * 8;
+                entry.insert(Vec::new())
+            }
+        };
         if sets.iter().any(|set| is_subset(set, used)) {
             return false;
         }
         sets.retain(|set| !is_subset(used, set));
         sets.push(used.into());
-        self.bytes += 16 + used.len() * 8;
         // Each set that was compared is work as well.
         self.steps += sets.len() as u64 / 8;
+        if let Some(known) = known {
+            cost += 96 + (known.len() + used.len()) * 8;
+            let points = self.wide.entry(known.into_boxed_slice()).or_default();
+            points.push((state, used.into()));
+        }
+        self.bytes += cost;
+        self.attempt_bytes += cost;
         true
     }
 
     fn take(&mut self, choice: Choice, state: u32, forced: bool) {
         match choice {
-            Choice::Known(node) => {
-                let known = self.nodes[node as usize].known as usize;
-                let (call, back) = self.ends[known];
-                self.unlink(call);
-                self.unlink(back);
+            Choice::Known(known) => {
+                self.timeline.take(known);
                 self.known_done.set(known);
                 self.known_count += 1;
             }
@@ -457,99 +503,13 @@ impl<'a, M: Model> Search<'a, M> {
 
     fn undo(&mut self, frame: &Frame) {
         match frame.choice {
-            Choice::Known(node) => {
-                let known = self.nodes[node as usize].known as usize;
-                let (call, back) = self.ends[known];
-                // In the order opposite to that of taking out.
-                self.link(back);
-                self.link(call);
+            Choice::Known(known) => {
+                self.timeline.put_back(known);
                 self.known_done.clear(known);
                 self.known_count -= 1;
             }
             Choice::Unknown(position) => self.unknown_done.clear(position),
         }
         self.state = frame.state_before;
-    }
-
-    fn unlink(&mut self, node: u32) {
-        let Node { previous, next, .. } = self.nodes[node as usize];
-        self.nodes[previous as usize].next = next;
-        self.nodes[next as usize].previous = previous;
-    }
-
-    fn link(&mut self, node: u32) {
-        let Node { previous, next, .. } = self.nodes[node as usize];
-        self.nodes[previous as usize].next = node;
-        self.nodes[next as usize].previous = node;
-    }
-}
-
-/// Calls and returns by time, as a ring behind [`HEAD`]. At one moment calls come first: operations that touch
-/// overlap, and either may have been first.
-fn list(known: &[Item]) -> (Vec<Node>, Vec<(u32, u32)>) {
-    let mut events = Vec::with_capacity(known.len() * 2);
-    for (position, item) in known.iter().enumerate() {
-        events.push((item.invoked, false, position));
-        events.push((item.ended.unwrap_or(u64::MAX), true, position));
-    }
-    events.sort_unstable();
-    let count = events.len() as u32 + 1;
-    let mut nodes = vec![Node {
-        known: u32::MAX,
-        is_call: false,
-        previous: count - 1,
-        next: 1 % count,
-    }];
-    let mut ends = vec![(0, 0); known.len()];
-    for (at, (_, is_return, position)) in (1..).zip(events) {
-        nodes.push(Node {
-            known: position as u32,
-            is_call: !is_return,
-            previous: at - 1,
-            next: (at + 1) % count,
-        });
-        if is_return {
-            ends[position].1 = at;
-        } else {
-            ends[position].0 = at;
-        }
-    }
-    (nodes, ends)
-}
-
-/// Sets of states, each with a number.
-struct States<M: Model> {
-    numbers: HashMap<Vec<M::State>, u32>,
-    sets: Vec<StateSet<M::State>>,
-}
-
-struct StateSet<S> {
-    states: Vec<S>,
-    leads_to_goal: bool,
-}
-
-impl<M: Model> Default for States<M> {
-    fn default() -> Self {
-        Self {
-            numbers: HashMap::new(),
-            sets: Vec::new(),
-        }
-    }
-}
-
-impl<M: Model> States<M> {
-    /// The set's number, and the bytes that it takes if it is new.
-    fn intern(&mut self, states: Vec<M::State>, model: &M, goal: Option<&Operation>) -> (u32, usize) {
-        if let Some(number) = self.numbers.get(&states) {
-            return (*number, 0);
-        }
-        let number = self.sets.len() as u32;
-        let bytes = 96 + states.iter().map(|state| model.size(state)).sum::<usize>();
-        self.sets.push(StateSet {
-            leads_to_goal: goal.is_none_or(|goal| states.iter().any(|state| model.leads_to(state, goal))),
-            states: states.clone(),
-        });
-        self.numbers.insert(states, number);
-        (number, bytes)
     }
 }

@@ -15,9 +15,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::budget::Budget;
 use super::history::{History, ModelKind};
 use super::model::not_for_a_register;
-use super::search::Budget;
 use super::{Verdict, check_kv, check_register};
 
 /// Bytes of the longest line: a command and an answer of the largest size that a server takes by default, escaped.
