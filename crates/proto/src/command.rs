@@ -8,7 +8,7 @@ pub struct Command {
     /// The shard's time in milliseconds since the Unix epoch, given by the proposing leader (T1).
     pub stamp_ms: u64,
     /// Identity for exactly-once, when the client has one (S).
-    pub session: Option<Session>,
+    pub session: Option<SessionWrite>,
     /// The write. Relative deadlines were made absolute (T1).
     pub op: Op,
 }
@@ -22,6 +22,63 @@ pub struct Session {
     pub seq: u64,
     /// The lowest number whose answer the client may still ask for (S3).
     pub lowest: u64,
+    /// Which of the single-key writes that make up a multi-key write this is, counted from 0 (S5).
+    pub position: u32,
+}
+
+/// A session's write as the log carries it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionWrite {
+    /// Whose it is.
+    pub session: Session,
+    /// A hash of the write as the client sent it, before its deadline was made absolute: another command under
+    /// the same identity is refused by it (S4).
+    pub fingerprint: u64,
+}
+
+/// A session in a shard's state: what the shard remembers of a client (S2).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SessionRow {
+    /// The lowest number that the client may still ask for; lower ones are refused as forgotten (S3).
+    pub lowest: u64,
+    /// The answers that are kept, in ascending order of number and position.
+    pub held: Vec<HeldAnswer>,
+}
+
+/// An answer that a shard keeps for a session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct HeldAnswer {
+    /// The write's number.
+    pub seq: u64,
+    /// Its position in a multi-key write.
+    pub position: u32,
+    /// Bytes that its own row takes, key and value.
+    pub bytes: u32,
+}
+
+/// An answer in a shard's state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AnswerRow {
+    /// See [`SessionWrite::fingerprint`].
+    pub fingerprint: u64,
+    /// The slot that the write was routed by, so that a split can divide the table; `None` for a write on the
+    /// whole shard.
+    pub slot: Option<u16>,
+    /// What the write answered.
+    pub answer: Answer,
+}
+
+/// What a shard knows of its sessions as a whole (S3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SessionTotals {
+    /// Sessions opened at or before this, in milliseconds since the Unix epoch, that have no row are forgotten.
+    pub expired_through_ms: u64,
+    /// Sessions with a row.
+    pub sessions: u64,
+    /// Answers kept.
+    pub answers: u64,
+    /// Bytes of all rows, keys and values.
+    pub bytes: u64,
 }
 
 /// A point in time for a deadline, in milliseconds.
@@ -163,6 +220,11 @@ pub enum Op {
     },
     /// Advances the shard's time (T2). Answers Ok.
     Noop,
+    /// Forgets sessions (S3). Answers how many there were.
+    ExpireSessions {
+        /// Their ids.
+        clients: Vec<u128>,
+    },
 }
 
 /// A read.

@@ -17,11 +17,11 @@ pub use codec::{
     encode_payload, encode_set, encode_set_to_bytes, encode_snapshot_meta,
 };
 pub use command::{
-    Answer, Command, CommandError, ExpireCondition, Expiry, Op, Query, ScanPosition, Session, SetCondition,
-    SetExpiry,
+    Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Op, Query, ScanPosition,
+    Session, SessionRow, SessionTotals, SessionWrite, SetCondition, SetExpiry,
 };
 pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};
 pub use peer::{
-    Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SnapshotAck, SnapshotChunk,
-    SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
+    Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SessionRefusal, SnapshotAck,
+    SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
 };

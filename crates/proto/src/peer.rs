@@ -107,6 +107,8 @@ pub enum Outcome {
     Superseded,
     /// Not proposed: a disk that it needs has too little space left (H1). Not applied.
     DiskFull,
+    /// The shard's session table refuses it (S). Not applied.
+    Session(SessionRefusal),
     /// May or may not be applied, now or later.
     Unknown(UnknownReason),
 }
@@ -123,6 +125,21 @@ pub enum UnknownReason {
     ShuttingDown,
     /// The replica moved past the entry by a snapshot.
     Snapshot,
+    /// Another store leads by now, and the one that it was sent to has not answered.
+    LeaderChanged,
+    /// The shard has forgotten the session, or this write of it (S3): if it ran, its answer is gone. It does not
+    /// run now.
+    Forgotten,
+}
+
+/// Why a shard refuses a session's write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SessionRefusal {
+    /// The session was opened later than the shard's time by more than the bound (S1).
+    FromFuture,
+    /// Another command ran under the same identity (S4).
+    OtherCommand,
 }
 
 /// Describes a snapshot on the way.

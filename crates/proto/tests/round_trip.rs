@@ -26,7 +26,7 @@ fn commands_of_every_kind() {
 fn a_plain_set_encoded_by_itself_is_the_same_command() {
     let mut g = Gen(2);
     for _ in 0..ROUNDS {
-        let (stamp_ms, session, key, value) = (g.u64(), g.option(Gen::session), g.bytes(), g.bytes());
+        let (stamp_ms, session, key, value) = (g.u64(), g.option(Gen::session_write), g.bytes(), g.bytes());
         let bytes = encode_set_to_bytes(stamp_ms, session.as_ref(), &key, &value);
         let (expiry, condition) = (SetExpiry::Clear, SetCondition::Always);
         let command = Command {
@@ -171,5 +171,38 @@ fn decoding_borrows_from_the_input() {
     };
     for slice in [&key, &value] {
         assert!(bytes.as_ptr_range().contains(&slice.as_ptr()), "copied");
+    }
+}
+
+#[test]
+fn rows_of_the_session_table() {
+    let mut g = Gen(11);
+    for _ in 0..ROUNDS {
+        let lowest = g.u64() / 2;
+        let mut held = g.list(|g| HeldAnswer {
+            seq: lowest + g.below(1000),
+            position: g.u64() as u32,
+            bytes: g.u64() as u32,
+        });
+        held.sort_unstable();
+        let row = SessionRow { lowest, held };
+        assert_eq!(SessionRow::decode(&row.encode().into()), Ok(row));
+        let kind = g.below(6);
+        let Outcome::Done(answer) = g.outcome(kind) else {
+            unreachable!("the first six kinds are answers");
+        };
+        let row = AnswerRow {
+            fingerprint: g.next(),
+            slot: g.option(|g| g.below(16384) as u16),
+            answer,
+        };
+        assert_eq!(AnswerRow::decode(&row.encode().into()), Ok(row));
+        let totals = SessionTotals {
+            expired_through_ms: g.u64(),
+            sessions: g.u64(),
+            answers: g.u64(),
+            bytes: g.u64(),
+        };
+        assert_eq!(SessionTotals::decode(&totals.encode().into()), Ok(totals));
     }
 }

@@ -37,7 +37,7 @@ pub struct ClientRequest {
     pub target: Target,
     /// What is asked.
     pub body: ForwardBody,
-    /// Identity for exactly-once.
+    /// Identity for exactly-once; only writes need one.
     pub session: Option<Session>,
     /// When another store leads.
     pub mode: RouteMode,
@@ -89,6 +89,12 @@ pub enum Refusal {
     /// The key does not fit the engine.
     #[error("the key is longer than {} bytes", crate::kv::KEY_BYTES_MAX)]
     KeyTooLong,
+    /// The session's id says that it was opened later than the shard's time by more than the bound (S1).
+    #[error("the session was opened in the future by more than {} s", crate::kv::sessions::FUTURE_MS_MAX / 1000)]
+    SessionFromFuture,
+    /// Another command ran under the same session and number (S4).
+    #[error("another command ran under this session and number")]
+    OtherCommand,
     /// The node is stopping.
     #[error("the node is shutting down")]
     ShuttingDown,

@@ -6,9 +6,11 @@ use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
 use crate::io::Times;
+use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Space, Txn};
 use crate::replica::{Replica, Waiter};
 use crate::shard_log::entry_bytes;
+use crate::space;
 use crate::store::Store;
 
 /// An answer that may go out once the batch is written.
@@ -49,6 +51,7 @@ impl<E: Engine> Store<E> {
         let mut txn = Txn::new(&self.engine);
         for (at, entries) in work {
             let replica = &mut self.replicas[*at];
+            let sessions_before = replica.sessions;
             for entry in entries {
                 apply_entry(
                     &mut txn,
@@ -61,10 +64,14 @@ impl<E: Engine> Store<E> {
             }
             let (key, value) = replica.applied.record(replica.descriptor.shard);
             txn.put(key, value);
+            if replica.sessions != sessions_before {
+                sessions::put_totals(&mut txn, replica.descriptor.sessions, &replica.sessions);
+            }
         }
         let batch = txn.into_batch();
         let seq = self.engine.write(batch)?;
-        self.garbage.extend(dropped.into_iter().map(|space| (space, seq)));
+        let dropped = dropped.into_iter().flat_map(space::data_of);
+        self.garbage.extend(dropped.map(|garbage| (garbage, seq)));
         for (waiter, outcome) in ended {
             self.answer(waiter, outcome);
         }
@@ -87,8 +94,8 @@ fn apply_entry<E: Engine>(
         replica.applied.index.next(),
         "shard {shard}: entries are applied in order and without gaps"
     );
-    let answer = match &entry.payload {
-        Payload::Normal(data) if data.is_empty() => Answer::Ok, // a new leader's first entry
+    let outcome = match &entry.payload {
+        Payload::Normal(data) if data.is_empty() => Outcome::Done(Answer::Ok), // a new leader's first entry
         Payload::Normal(data) => {
             let command = Command::decode(data).map_err(|error| StoreError::Entry {
                 shard,
@@ -101,23 +108,7 @@ fn apply_entry<E: Engine>(
             } else {
                 replica.applied.stamp_ms.max(command.stamp_ms)
             };
-            if matches!(command.op, Op::Flush) {
-                dropped.push(std::mem::replace(
-                    &mut replica.descriptor.space,
-                    Space(*next_space),
-                ));
-                *next_space += 1;
-                put_descriptor(txn, replica);
-            }
-            if matches!(command.op, Op::Sweep { .. }) {
-                replica.sweep_pending = false;
-            }
-            kv::apply(
-                txn,
-                replica.descriptor.space,
-                replica.applied.stamp_ms,
-                &command.op,
-            )?
+            apply_command(txn, replica, &command, next_space, dropped)?
         }
         Payload::ConfChange(change) => {
             let conf_state = replica
@@ -128,15 +119,74 @@ fn apply_entry<E: Engine>(
             replica.descriptor.conf_state = conf_state;
             replica.descriptor.epoch.conf_ver += 1;
             put_descriptor(txn, replica);
-            Answer::Ok
+            Outcome::Done(Answer::Ok)
         }
     };
     replica.applied.index = entry.index;
     replica.applied.term = entry.term;
     replica.raft.storage_mut().set_applied(entry.index, entry.term);
     replica.bytes_since_durable += entry_bytes(entry);
-    settle(replica, entry.index, entry.term, answer, ended);
+    settle(replica, entry.index, entry.term, outcome, ended);
     Ok(())
+}
+
+/// A session's write runs only if the table says that it did not run before (S4).
+fn apply_command<E: Engine>(
+    txn: &mut Txn<'_, E>,
+    replica: &mut Replica,
+    command: &Command,
+    next_space: &mut u32,
+    dropped: &mut Vec<Space>,
+) -> Result<Outcome, StoreError> {
+    let (space, stamp_ms) = (replica.descriptor.sessions, replica.applied.stamp_ms);
+    let Some(write) = command.session else {
+        return apply_op(txn, replica, &command.op, next_space, dropped).map(Outcome::Done);
+    };
+    match sessions::standing(|key| txn.get(key), space, &replica.sessions, stamp_ms, &write)? {
+        Standing::Settled(Outcome::Done(_)) if mutant!("session-checked-only-before-proposing") => {
+            apply_op(txn, replica, &command.op, next_space, dropped).map(Outcome::Done)
+        }
+        Standing::Settled(outcome) => Ok(outcome),
+        Standing::New(place) => {
+            let answer = apply_op(txn, replica, &command.op, next_space, dropped)?;
+            let totals = &mut replica.sessions;
+            sessions::record(txn, space, totals, place, &write, &command.op, &answer);
+            Ok(Outcome::Done(answer))
+        }
+    }
+}
+
+fn apply_op<E: Engine>(
+    txn: &mut Txn<'_, E>,
+    replica: &mut Replica,
+    op: &Op,
+    next_space: &mut u32,
+    dropped: &mut Vec<Space>,
+) -> Result<Answer, StoreError> {
+    match op {
+        Op::Flush => {
+            dropped.push(std::mem::replace(
+                &mut replica.descriptor.space,
+                Space(*next_space),
+            ));
+            *next_space += 1;
+            put_descriptor(txn, replica);
+        }
+        Op::Sweep { .. } => replica.sweep_pending = false,
+        Op::ExpireSessions { clients } => {
+            replica.session_sweep_pending = false;
+            let space = replica.descriptor.sessions;
+            let forgotten = sessions::expire(txn, space, &mut replica.sessions, clients)?;
+            return Ok(Answer::Int(forgotten));
+        }
+        _ => {}
+    }
+    Ok(kv::apply(
+        txn,
+        replica.descriptor.space,
+        replica.applied.stamp_ms,
+        op,
+    )?)
 }
 
 /// Decides the outcome of the writes that were proposed at `index` (O1).
@@ -144,7 +194,7 @@ fn settle(
     replica: &mut Replica,
     index: Index,
     term: quorate_raft::Term,
-    answer: Answer,
+    outcome: Outcome,
     ended: &mut Vec<Ended>,
 ) {
     while let Some(first) = replica
@@ -159,7 +209,7 @@ fn settle(
             replica.descriptor.shard
         );
         let outcome = if proposed_in == term || mutant!("another-terms-entry-taken-for-ones-own") {
-            Outcome::Done(answer.clone())
+            outcome.clone()
         } else {
             Outcome::Superseded
         };

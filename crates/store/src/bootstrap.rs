@@ -66,6 +66,7 @@ impl Bootstrap {
                     },
                     members,
                     space: Space(shard as u32 + 1),
+                    sessions: Space(shard as u32 + 1),
                 })
             })
             .collect()

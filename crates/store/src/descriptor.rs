@@ -9,12 +9,14 @@ use quorate_raft::{ConfState, Index, ReplicaId, Term};
 use quorate_storage::engine::{EngineError, Pair, View};
 use quorate_storage::{ShardId, StoreId};
 
-use crate::kv::Space;
+use crate::kv::{Space, Spaces};
 
 const DESCRIPTOR_PREFIX: u8 = b'm';
 const APPLIED_PREFIX: u8 = b'a';
 const BINDING_PREFIX: u8 = b'b';
 const FORMAT: u8 = 1;
+/// Format 1 had no space of its own for sessions: they lay with the data.
+const DESCRIPTOR_FORMAT: u8 = 2;
 
 /// A shard as this store knows it.
 #[derive(Clone, PartialEq, Debug)]
@@ -35,6 +37,8 @@ pub struct Descriptor {
     pub members: Vec<(ReplicaId, StoreId)>,
     /// Where the data lies in this store's engine.
     pub space: Space,
+    /// Where the session table lies: the same until the shard is flushed.
+    pub sessions: Space,
 }
 
 /// How far a replica has applied; written in the batch that carries the data.
@@ -63,6 +67,15 @@ pub(crate) fn damaged(what: &'static str) -> EngineError {
 }
 
 impl Descriptor {
+    /// Where its state lies in this store's engine.
+    #[must_use]
+    pub fn spaces(&self) -> Spaces {
+        Spaces {
+            data: self.space,
+            sessions: self.sessions,
+        }
+    }
+
     /// The store that holds `replica`.
     #[must_use]
     pub fn store_of(&self, replica: ReplicaId) -> Option<StoreId> {
@@ -82,13 +95,14 @@ impl Descriptor {
     }
 
     pub(crate) fn record(&self) -> Pair {
-        let mut out = vec![FORMAT];
+        let mut out = vec![DESCRIPTOR_FORMAT];
         out.put_u64_le(self.replica.0);
         out.put_u16_le(self.start_slot);
         out.put_u16_le(self.end_slot);
         out.put_u64_le(self.epoch.conf_ver);
         out.put_u64_le(self.epoch.version);
         out.put_u32_le(self.space.0);
+        out.put_u32_le(self.sessions.0);
         out.put_u32_le(self.members.len() as u32);
         for (replica, store) in &self.members {
             out.put_u64_le(replica.0);
@@ -100,9 +114,12 @@ impl Descriptor {
 
     fn decode(shard: ShardId, mut from: Bytes) -> Result<Self, EngineError> {
         let bad = || damaged("descriptor");
-        if from.len() < 41 || from.get_u8() != FORMAT {
+        let format = from.first().copied().unwrap_or_default();
+        let least = if format == FORMAT { 41 } else { 45 };
+        if !(FORMAT..=DESCRIPTOR_FORMAT).contains(&format) || from.len() < least {
             return Err(bad());
         }
+        from.advance(1);
         let replica = ReplicaId(from.get_u64_le());
         let (start_slot, end_slot) = (from.get_u16_le(), from.get_u16_le());
         let epoch = Epoch {
@@ -110,6 +127,11 @@ impl Descriptor {
             version: from.get_u64_le(),
         };
         let space = Space(from.get_u32_le());
+        let sessions = if format == FORMAT {
+            space
+        } else {
+            Space(from.get_u32_le())
+        };
         let count = from.get_u32_le() as usize;
         if from.len() < count.saturating_mul(16) {
             return Err(bad());
@@ -127,6 +149,7 @@ impl Descriptor {
             conf_state,
             members,
             space,
+            sessions,
         })
     }
 

@@ -1,8 +1,8 @@
 //! The way of a client's request: to the local leader, to another store, or back with a refusal.
 //!
-//! A forward is sent again only if it certainly was not proposed (O1, O2): the receiver said so, or it was
-//! never sent. A write whose connection broke, or whose deadline passed after it was sent, is unknown. What is
-//! of one connection keeps its order on all ways (`lanes`).
+//! Every write that is forwarded has a session, its client's own or one of this node's (S6), so it is sent again
+//! until its deadline, whatever becomes of an attempt (O2; see `attempts`). What is of one connection keeps its order
+//! on all ways (`lanes`).
 
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv;
 use crate::lanes::{Lanes, Routed, Ticket, Verdict};
+use crate::own_sessions::OwnSessions;
 use crate::replica::Waiter;
 use crate::store::Store;
 use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
@@ -39,18 +40,20 @@ pub(crate) struct Gateway {
     forwards: BTreeMap<u64, Forward>,
     /// The order among them; also holds those that wait for a leader.
     pub(crate) lanes: Lanes,
+    pub(crate) own: OwnSessions,
 }
 
 impl Gateway {
     /// `process`: answers to what an earlier process of this store forwarded may still come, so that no number
     /// of its may be used again.
-    pub(crate) fn new(process: u64) -> Self {
+    pub(crate) fn new(process: u64, seed: u64, store: StoreId) -> Self {
         Self {
             last_forward: if mutant!("forward-numbers-used-again") {
                 0
             } else {
                 spread(process)
             },
+            own: OwnSessions::new([seed, process, store.0]),
             ..Self::default()
         }
     }
@@ -84,6 +87,8 @@ impl<E: Engine> Store<E> {
         let routed = Routed {
             deadline_us: times.mono_us.saturating_add(u64::from(request.timeout_ms) * 1000),
             order: self.gateway.last_order,
+            unsure: None,
+            own_session: None,
             request,
         };
         let ticket = routed.ticket();
@@ -131,33 +136,36 @@ impl<E: Engine> Store<E> {
         times: Times,
         at: usize,
         to: Option<StoreId>,
-        routed: Routed,
+        mut routed: Routed,
         verdict: Verdict,
     ) -> Result<(), StoreError> {
         let ticket = routed.ticket();
         let (Some(to), Verdict::Go { in_order }) = (to, verdict) else {
-            self.reply(ticket.id, ClientOutcome::NotApplied(Refusal::Overtaken));
+            self.end_waiting_one(&routed, Refusal::Overtaken);
             self.gateway.lanes.looked_at(ticket.lane);
             return Ok(());
         };
         if to == self.identity.store {
             self.gateway.lanes.sent(&ticket, to);
-            return self.lead(
-                times,
-                at,
-                Waiter::Client(ticket),
-                routed.deadline_us,
-                in_order,
-                routed.request.body.clone(),
-                routed.request.session,
-                Some(routed),
-            );
+            let (deadline_us, session) = (routed.deadline_us, routed.request.session);
+            let body = routed.request.body.clone();
+            let (waiter, request) = if ticket.write && session.is_some() {
+                (Waiter::Session(Box::new(routed)), None)
+            } else {
+                (Waiter::Client(ticket), Some(routed))
+            };
+            return self.lead(times, at, waiter, deadline_us, in_order, body, session, request);
         }
         if routed.request.mode == RouteMode::Redirect {
-            self.reply(ticket.id, ClientOutcome::Redirect { leader: to });
+            let outcome = match routed.unsure {
+                Some(reason) => ClientOutcome::Unknown(reason),
+                None => ClientOutcome::Redirect { leader: to },
+            };
+            self.reply(ticket.id, outcome);
             self.gateway.lanes.looked_at(ticket.lane);
             return Ok(());
         }
+        self.give_session(times, at, &mut routed);
         self.gateway.lanes.sent(&ticket, to);
         self.gateway.last_forward = self.gateway.last_forward.wrapping_add(1);
         self.counters.forwards += 1;
@@ -176,6 +184,32 @@ impl<E: Engine> Store<E> {
         self.out.sends.push((to, PeerMessage::Request(request)));
         self.gateway.forwards.insert(id, Forward { to, shard, routed });
         Ok(())
+    }
+
+    /// S6: a write that is forwarded has a session, so that it may be forwarded again.
+    fn give_session(&mut self, times: Times, at: usize, routed: &mut Routed) {
+        if !routed.ticket().write {
+            return;
+        }
+        if routed.own_session.is_some() && mutant!("forward-retried-after-a-break") {
+            routed.request.session = None;
+        }
+        let replica = &self.replicas[at];
+        match &mut routed.request.session {
+            None => {
+                let shard = replica.descriptor.shard;
+                let forgotten_ms = replica.sessions.expired_through_ms;
+                let shard_ms = replica.applied.stamp_ms.max(forgotten_ms.saturating_add(1));
+                let reopen_ms = self.options.session_ttl_ms / 4;
+                let session = self.gateway.own.assign(shard, times.wall_ms, shard_ms, reopen_ms);
+                routed.request.session = Some(session);
+                routed.own_session = Some(shard);
+            }
+            Some(session) if routed.own_session.is_some() => {
+                session.lowest = self.gateway.own.lowest(session.client, session.seq);
+            }
+            Some(_) => {}
+        }
     }
 
     /// Goes on with the lanes of which something ended.
@@ -205,7 +239,7 @@ impl<E: Engine> Store<E> {
         self.reply(ticket.id, outcome);
     }
 
-    fn reply(&mut self, id: RequestId, outcome: ClientOutcome) {
+    pub(crate) fn reply(&mut self, id: RequestId, outcome: ClientOutcome) {
         self.gateway.under_way = self.gateway.under_way.saturating_sub(1);
         self.out.replies.push((id, outcome));
     }
@@ -264,32 +298,18 @@ impl<E: Engine> Store<E> {
             return;
         };
         debug_assert_eq!(forward.to, from, "answers come from where the request went");
-        let ticket = forward.routed.ticket();
-        let outcome = match response.outcome {
-            Outcome::Done(answer) => ClientOutcome::Done(answer),
-            Outcome::DiskFull => ClientOutcome::NotApplied(Refusal::DiskFull),
-            Outcome::Superseded if ticket.write => ClientOutcome::NotApplied(Refusal::Superseded),
-            Outcome::Unknown(reason) if ticket.write => ClientOutcome::Unknown(reason),
-            // Certainly not proposed, or a read: again, at once if there is word of another leader.
-            Outcome::NotLeader { leader } => {
-                let hint = leader.filter(|leader| *leader != from && *leader != self.id());
-                return self.gateway.lanes.returned(forward.routed, hint);
-            }
-            _ => return self.gateway.lanes.returned(forward.routed, None),
-        };
-        self.finish(&ticket, outcome);
+        self.attempt_ended(forward.routed, from, response.outcome);
     }
 
     pub(crate) fn peer_down(&mut self, store: StoreId) {
         self.peers.down(store);
         for forward in self.take_forwards(|forward| forward.to == store) {
-            let ticket = forward.routed.ticket();
-            // O2: a write may have been proposed.
-            if ticket.write && !mutant!("forward-retried-after-a-break") {
-                self.finish(&ticket, ClientOutcome::Unknown(UnknownReason::ConnectionLost));
-            } else {
-                self.gateway.lanes.returned(forward.routed, None);
-            }
+            // A write may have been proposed.
+            self.attempt_ended(
+                forward.routed,
+                store,
+                Outcome::Unknown(UnknownReason::ConnectionLost),
+            );
         }
         self.abort_snapshots(store);
         for replica in &mut self.replicas {
@@ -313,8 +333,8 @@ impl<E: Engine> Store<E> {
     fn end_waiting(&mut self, which: impl Fn(&Routed) -> bool, refusal: impl Fn(&Self, &Routed) -> Refusal) {
         for lane in self.gateway.lanes.crowded() {
             for routed in self.gateway.lanes.extract(lane, &which) {
-                let outcome = ClientOutcome::NotApplied(refusal(self, &routed));
-                self.reply(routed.request.id, outcome);
+                let refusal = refusal(self, &routed);
+                self.end_waiting_one(&routed, refusal);
             }
         }
     }
@@ -329,12 +349,22 @@ impl<E: Engine> Store<E> {
             } else {
                 ClientOutcome::NotApplied(Refusal::ShuttingDown)
             };
-            self.finish(&ticket, outcome);
+            self.conclude(&forward.routed, outcome);
         }
     }
 
-    /// A leader of the shard is known: sends what waited for it.
+    /// A leader of the shard is known: sends what waited for it, and what is still with another store, which may
+    /// never answer.
     pub(crate) fn unpark(&mut self, shard: ShardId) {
+        let leader = self
+            .router
+            .replica_of(shard)
+            .and_then(|at| self.replicas[at].leader_store());
+        let elsewhere = |forward: &Forward| forward.shard == shard && Some(forward.to) != leader;
+        for forward in self.take_forwards(elsewhere) {
+            let outcome = Outcome::Unknown(UnknownReason::LeaderChanged);
+            self.attempt_ended(forward.routed, forward.to, outcome);
+        }
         for lane in self.gateway.lanes.crowded() {
             let waits = self.gateway.lanes.first(lane).is_some_and(|first| {
                 self.replica_for(first.request.target)
@@ -364,7 +394,7 @@ impl<E: Engine> Store<E> {
             } else {
                 ClientOutcome::NotApplied(Refusal::NoLeader(forward.shard))
             };
-            self.finish(&ticket, outcome);
+            self.conclude(&forward.routed, outcome);
         }
         if self.shutting_down {
             self.end_waiting(|_| true, |_, _| Refusal::ShuttingDown);

@@ -167,7 +167,12 @@ impl<E: Engine> Store<E> {
 /// What may be written to a full store: it leaves less than there was, once the log is collected.
 fn frees_space(op: &Op) -> bool {
     match op {
-        Op::Delete { .. } | Op::GetDelete { .. } | Op::Flush | Op::Sweep { .. } | Op::Noop => true,
+        Op::Delete { .. }
+        | Op::GetDelete { .. }
+        | Op::Flush
+        | Op::Sweep { .. }
+        | Op::ExpireSessions { .. }
+        | Op::Noop => true,
         Op::Set { .. }
         | Op::Append { .. }
         | Op::SetRange { .. }

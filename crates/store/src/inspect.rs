@@ -140,7 +140,7 @@ fn concerns(op: &Op, of: &[u8]) -> bool {
         Op::SetAllIfAbsent { pairs } => pairs.iter().any(|(key, _)| key == of),
         Op::Sweep { due } => due.iter().any(|(_, key)| key == of),
         Op::Flush => true,
-        Op::Noop => false,
+        Op::Noop | Op::ExpireSessions { .. } => false,
     }
 }
 
@@ -161,5 +161,5 @@ pub fn value(view: &impl View, of: &Descriptor, key: &[u8]) -> Result<Option<Sto
 ///
 /// The engine's.
 pub fn digest(view: &impl View, of: &Descriptor) -> Result<u64, EngineError> {
-    kv::digest(view, of.space)
+    kv::digest(view, of.spaces())
 }

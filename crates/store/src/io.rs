@@ -121,6 +121,12 @@ pub struct StoreOptions {
     pub append_bytes_max: u64,
     /// Bytes of one snapshot chunk.
     pub snapshot_chunk_bytes: usize,
+    /// Milliseconds after its opening that a session is forgotten (S3).
+    pub session_ttl_ms: u64,
+    /// Sessions that a shard remembers; with more, the oldest are forgotten (S3).
+    pub sessions_max: u64,
+    /// Bytes that a shard's session table may take; with more, the oldest sessions are forgotten (S3).
+    pub session_bytes_max: u64,
     /// Requests under way through this node; more are refused as busy.
     pub requests_max: usize,
     /// Move leaderships to each shard's preferred store.
@@ -145,6 +151,9 @@ impl Default for StoreOptions {
             durable_every_bytes: 32 << 20,
             append_bytes_max: 1 << 20,
             snapshot_chunk_bytes: 256 << 10,
+            session_ttl_ms: 24 * 3_600_000,
+            sessions_max: 100_000,
+            session_bytes_max: 64 << 20,
             requests_max: 200_000,
             spread_leaders: true,
             low_space_bytes: 256 << 20,

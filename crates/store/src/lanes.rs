@@ -16,9 +16,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_proto::ForwardBody;
+use quorate_proto::{ForwardBody, UnknownReason};
 use quorate_raft::mutant;
-use quorate_storage::StoreId;
+use quorate_storage::{ShardId, StoreId};
 
 use crate::{ClientRequest, RequestId, Target};
 
@@ -36,9 +36,19 @@ pub(crate) struct Routed {
     /// Counts the node's requests; a lane's are in this order.
     pub(crate) order: u64,
     pub(crate) deadline_us: u64,
+    /// Why the outcome of an attempt at this write is unknown, if that of any is: it may have run.
+    pub(crate) unsure: Option<UnknownReason>,
+    /// The shard for which this node opened the write's session (S6).
+    pub(crate) own_session: Option<ShardId>,
 }
 
 impl Routed {
+    /// Whether it could go on under another identity: this node gave it the one it has, and under that it
+    /// certainly did not run.
+    pub(crate) fn may_change_session(&self) -> bool {
+        self.own_session.is_some() && self.unsure.is_none()
+    }
+
     pub(crate) fn ticket(&self) -> Ticket {
         Ticket {
             id: self.request.id,
@@ -208,6 +218,13 @@ impl Lanes {
         }
     }
 
+    /// A waiting request ended, and may have its effect.
+    pub(crate) fn decided(&mut self, ticket: &Ticket) {
+        if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
+            lane.decided = lane.decided.max(ticket.order);
+        }
+    }
+
     /// A request has to wait.
     pub(crate) fn wait(&mut self, routed: Routed) {
         let key = routed.ticket().lane;
@@ -217,7 +234,7 @@ impl Lanes {
         self.crowded.insert(key);
     }
 
-    /// A request that was under way came back: it was certainly not proposed, or is a read. `hint`: who leads.
+    /// A request that was under way came back to be tried again. `hint`: who leads.
     pub(crate) fn returned(&mut self, routed: Routed, hint: Option<StoreId>) {
         let ticket = routed.ticket();
         self.wait(routed);

@@ -1,11 +1,12 @@
 //! What a leader does with a request: proposing writes, confirming reads.
 
-use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session, UnknownReason};
+use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session, SessionWrite, UnknownReason};
 use quorate_raft::{ProposeError, ReadContext, ReadState, StepError, mutant};
 use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
 use crate::io::Times;
+use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Read, ReadTime};
 use crate::lanes::Routed;
 use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
@@ -26,6 +27,19 @@ impl<E: Engine> Store<E> {
         session: Option<Session>,
         request: Option<Routed>,
     ) -> Result<(), StoreError> {
+        let session = match (&body, session) {
+            (ForwardBody::Write(op), Some(session)) => Some(SessionWrite {
+                session,
+                fingerprint: sessions::fingerprint(op),
+            }),
+            _ => None,
+        };
+        if let Some(write) = &session
+            && let Some(outcome) = self.settled(times, at, write)?
+        {
+            self.answer(waiter, outcome);
+            return Ok(());
+        }
         match body {
             ForwardBody::Write(op) if self.is_out_of_space(at, &op) => {
                 self.answer(waiter, Outcome::DiskFull);
@@ -60,12 +74,25 @@ impl<E: Engine> Store<E> {
         }
     }
 
+    /// What the applied state says about a session's write already (S4). A repeat whose first proposal is under way
+    /// is proposed once more; applying decides.
+    fn settled(&self, times: Times, at: usize, write: &SessionWrite) -> Result<Option<Outcome>, StoreError> {
+        let replica = &self.replicas[at];
+        let stamp_ms = times.wall_ms.max(replica.proposed_stamp_ms);
+        let get = |key: &[u8]| self.engine.get(key);
+        let space = replica.descriptor.sessions;
+        match sessions::standing(get, space, &replica.sessions, stamp_ms, write)? {
+            Standing::New(_) => Ok(None),
+            Standing::Settled(outcome) => Ok(Some(outcome)),
+        }
+    }
+
     pub(crate) fn take_write(
         &mut self,
         times: Times,
         at: usize,
         op: Op,
-        session: Option<Session>,
+        session: Option<SessionWrite>,
         write: NewWrite,
     ) {
         let replica = &mut self.replicas[at];
@@ -86,7 +113,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Proposes the store's own write. Returns the position after which it is applied.
-    fn take_own_write(&mut self, times: Times, at: usize, op: Op) -> quorate_raft::Index {
+    pub(crate) fn take_own_write(&mut self, times: Times, at: usize, op: Op) -> quorate_raft::Index {
         self.take_write(
             times,
             at,
@@ -139,6 +166,7 @@ impl<E: Engine> Store<E> {
         let replica = &mut self.replicas[at];
         if matches!(write.waiter, Waiter::Nobody) {
             replica.sweep_pending = false;
+            replica.session_sweep_pending = false;
         }
         let leader = replica.leader_store().filter(|_| !replica.is_leader());
         match (write.request, reason) {
@@ -291,6 +319,7 @@ impl<E: Engine> Store<E> {
             }
         }
         self.replicas[at].sweep_pending = false;
+        self.replicas[at].session_sweep_pending = false;
         for read in self.take_reads(at) {
             if mutant!("unconfirmed-read-answered-on-stepping-down") {
                 self.serve_read(times, at, read)?;

@@ -11,6 +11,8 @@
 //! | `inbound` | what other nodes say |
 //! | `router` | which shard holds a slot, which replica serves it |
 //! | `gateway` | the way of a client's request: local, forwarded, parked, refused (rules O) |
+//! | `attempts` | what follows when an attempt at a request ended (rules O) |
+//! | `own_sessions` | the sessions under which a gateway forwards (S6) |
 //! | `lanes` | the order of a connection's requests |
 //! | `leader` | proposing writes, confirming reads (rules R) |
 //! | `lease` | when a leader may answer alone, when a vote must be refused (rules L) |
@@ -26,6 +28,7 @@
 
 mod api;
 mod apply;
+mod attempts;
 mod bootstrap;
 mod counters;
 mod descriptor;
@@ -41,6 +44,7 @@ mod leader;
 mod lease;
 mod log_gc;
 mod open;
+mod own_sessions;
 mod rebuild;
 mod replica;
 mod router;

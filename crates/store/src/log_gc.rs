@@ -39,6 +39,7 @@ impl<E: Engine> Store<E> {
                 };
                 replica.durable_applied = replica.durable_applied.max(applied);
                 replica.durable_mark = None;
+                self.cut_log(at);
             }
         }
         self.finish_installs()
@@ -59,6 +60,13 @@ impl<E: Engine> Store<E> {
 
     /// Removes what exceeds the bounds.
     pub(crate) fn collect_log(&mut self, at: usize) {
+        if !self.cut_log(at) {
+            self.want_durable();
+        }
+    }
+
+    /// Removes what exceeds the bounds, as far as the engine is durable; returns whether that sufficed.
+    fn cut_log(&mut self, at: usize) -> bool {
         let (bytes, count) = (
             self.options.log_retention_bytes,
             self.options.log_retention_entries,
@@ -66,7 +74,7 @@ impl<E: Engine> Store<E> {
         let replica = &mut self.replicas[at];
         let log = replica.raft.storage();
         if log.bytes() <= bytes && log.len() <= count {
-            return;
+            return true;
         }
         // Half of the bound is left, so that this does not run for each entry.
         let target = replica
@@ -75,8 +83,7 @@ impl<E: Engine> Store<E> {
             .excess(bytes / 2, count / 2)
             .min(replica.durable_applied);
         if target <= replica.raft.storage().base().0 {
-            self.want_durable();
-            return;
+            return false;
         }
         let (index, term) = replica.raft.storage_mut().compact(target);
         assert!(
@@ -86,6 +93,7 @@ impl<E: Engine> Store<E> {
         );
         let shard = replica.descriptor.shard;
         self.log_ops.push(LogOp::Compact { shard, index, term });
+        true
     }
 
     /// Entries kept per shard, for tests and status.

@@ -13,6 +13,7 @@ use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::io::{Effects, PeerTable, StoreOptions, Times};
+use crate::kv::sessions;
 use crate::rebuild::{self, Rebuild};
 use crate::replica::Replica;
 use crate::router::Router;
@@ -41,8 +42,13 @@ impl<E: Engine> Store<E> {
         let garbage = crate::space::unreferenced(&engine, &descriptors)?;
         let next_space = descriptors
             .iter()
-            .map(|d| d.space)
-            .chain(garbage.iter().copied().filter(|_| !mutant!("space-used-again")))
+            .flat_map(|d| [d.space, d.sessions])
+            .chain(
+                garbage
+                    .iter()
+                    .map(|garbage| garbage.space)
+                    .filter(|_| !mutant!("space-used-again")),
+            )
             .max()
             .map_or(1, |s| s.0 + 1);
         let last_batch = engine.last_batch();
@@ -53,7 +59,7 @@ impl<E: Engine> Store<E> {
             engine,
             replicas: Vec::with_capacity(descriptors.len()),
             router,
-            gateway: Gateway::new(process),
+            gateway: Gateway::new(process, options.seed, identity.store),
             peers: PeerTable::default(),
             health: Health::default(),
             started_us: times.mono_us,
@@ -73,7 +79,7 @@ impl<E: Engine> Store<E> {
             receiving: BTreeMap::new(),
             last_snapshot: crate::gateway::spread(process),
             next_space,
-            garbage: garbage.into_iter().map(|space| (space, last_batch)).collect(),
+            garbage: garbage.into_iter().map(|garbage| (garbage, last_batch)).collect(),
             routes_version: 0,
             options,
         };
@@ -102,6 +108,7 @@ impl<E: Engine> Store<E> {
     fn open_replica(&mut self, descriptor: Descriptor, mut log: RecoveredShard) -> Result<(), StoreError> {
         let shard = descriptor.shard;
         let applied = Applied::load(&self.engine, shard)?;
+        let sessions = sessions::totals(&self.engine, descriptor.sessions)?;
         if descriptor.replica_on(self.identity.store) != Some(descriptor.replica) {
             return Err(StoreError::WrongEngine {
                 shard,
@@ -147,8 +154,9 @@ impl<E: Engine> Store<E> {
         hard_state.commit = hard_state.commit.min(last);
         hard_state.term = hard_state.term.max(applied.term);
         let raft = self.new_core(&descriptor, applied, hard_state, log.base, log.entries)?;
-        self.replicas
-            .push(Replica::new(raft, descriptor, applied, hard_state, rebuild));
+        self.replicas.push(Replica::new(
+            raft, descriptor, applied, sessions, hard_state, rebuild,
+        ));
         Ok(())
     }
 

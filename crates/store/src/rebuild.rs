@@ -344,7 +344,8 @@ impl<E: Engine> Store<E> {
             lost_term,
             caught_up: None,
         });
-        self.replicas[at] = Replica::new(raft, descriptor, applied, state, rebuild);
+        let sessions = self.replicas[at].sessions;
+        self.replicas[at] = Replica::new(raft, descriptor, applied, sessions, state, rebuild);
         self.replicas[at].dirty = is_dirty;
         self.mark(at);
         Ok(())

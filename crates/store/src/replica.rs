@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_proto::Query;
+use quorate_proto::{Query, SessionTotals};
 use quorate_raft::{
     AppendDone, AppendWork, HardState, Index, Message, RawNode, ReadContext, ReplicaId, Role, Term, mutant,
 };
@@ -22,6 +22,8 @@ use crate::shard_log::ShardLog;
 pub(crate) enum Waiter {
     /// A client of this node.
     Client(Ticket),
+    /// A client of this node whose write has a session: it may be tried again.
+    Session(Box<Routed>),
     /// A peer that forwarded a request.
     Peer { store: StoreId, id: u64 },
     /// Nobody: the store's own write (expiry sweep).
@@ -76,6 +78,8 @@ pub(crate) struct Replica {
     pub(crate) raft: RawNode<ShardLog>,
     pub(crate) descriptor: Descriptor,
     pub(crate) applied: Applied,
+    /// The totals of its session table, as in the engine (S3).
+    pub(crate) sessions: SessionTotals,
     pub(crate) lease: Lease,
     /// Its log was damaged (P3): it does not vote, and takes part only as far as this says.
     pub(crate) rebuild: Option<Rebuild>,
@@ -89,6 +93,7 @@ pub(crate) struct Replica {
     /// The highest stamp given to a proposal (T1).
     pub(crate) proposed_stamp_ms: u64,
     pub(crate) sweep_pending: bool,
+    pub(crate) session_sweep_pending: bool,
 
     // Reads.
     /// To join the round that the next turn sends (R1).
@@ -120,6 +125,7 @@ impl Replica {
         raft: RawNode<ShardLog>,
         descriptor: Descriptor,
         applied: Applied,
+        sessions: SessionTotals,
         hard_state: HardState,
         rebuild: Option<Rebuild>,
     ) -> Self {
@@ -128,6 +134,7 @@ impl Replica {
             raft,
             descriptor,
             applied,
+            sessions,
             lease: Lease::default(),
             rebuild,
             new_payloads: Vec::new(),
@@ -135,6 +142,7 @@ impl Replica {
             pending_writes: BTreeMap::new(),
             proposed_stamp_ms: applied.stamp_ms,
             sweep_pending: false,
+            session_sweep_pending: false,
             reads_new: Vec::new(),
             reads_round: BTreeMap::new(),
             reads_applied: BTreeMap::new(),

@@ -12,14 +12,15 @@ use quorate_proto::{
     encode_pair,
 };
 use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, Term, mutant};
-use quorate_storage::engine::{Engine, WriteBatch};
+use quorate_storage::engine::{BatchSeq, Engine, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
 
 use crate::error::StoreError;
 use crate::io::{LogToken, Times};
-use crate::kv::{self, Space};
+use crate::kv::{self, Space, Spaces, sessions};
 use crate::replica::Installing;
+use crate::space;
 use crate::store::Store;
 
 /// Chunks sent and not yet acknowledged.
@@ -33,7 +34,7 @@ pub(crate) struct Sending<V> {
     to: StoreId,
     from: ReplicaId,
     view: V,
-    space: Space,
+    spaces: Spaces,
     header: SnapshotHeader,
     /// The last key sent, relative to the space.
     after: Option<Bytes>,
@@ -87,7 +88,7 @@ impl<E: Engine> Store<E> {
             to,
             from: replica.descriptor.replica,
             view: self.engine.snapshot(),
-            space: replica.descriptor.space,
+            spaces: replica.descriptor.spaces(),
             header,
             after: None,
             next_seq: 0,
@@ -107,7 +108,7 @@ impl<E: Engine> Store<E> {
         while !sending.read_all && ((sending.next_seq - sending.acknowledged) as usize) < WINDOW {
             let (pairs, more) = kv::export(
                 &sending.view,
-                sending.space,
+                sending.spaces,
                 sending.after.as_deref(),
                 self.options.snapshot_chunk_bytes,
             )?;
@@ -192,10 +193,14 @@ impl<E: Engine> Store<E> {
         }
     }
 
+    fn drop_later(&mut self, spaces: Spaces, since: BatchSeq) {
+        self.garbage
+            .extend(space::all_of(spaces).map(|garbage| (garbage, since)));
+    }
+
     fn discard(&mut self, shard: ShardId) {
         if let Some(receiving) = self.receiving.remove(&shard) {
-            self.garbage
-                .push_back((receiving.space, self.engine.last_batch()));
+            self.drop_later(receiving.space.into(), self.engine.last_batch());
         }
     }
 
@@ -378,7 +383,10 @@ impl<E: Engine> Store<E> {
             unreachable!("shard {shard}: the core only sees snapshots whose data is staged")
         };
         let replica = &mut self.replicas[at];
-        let old = std::mem::replace(&mut replica.descriptor.space, staged.space);
+        let old = replica.descriptor.spaces();
+        replica.descriptor.space = staged.space;
+        replica.descriptor.sessions = staged.space;
+        replica.sessions = sessions::totals(&self.engine, staged.space)?;
         replica.descriptor.conf_state = snapshot.meta.conf_state.clone();
         replica.descriptor.epoch = staged.header.epoch;
         assert!(
@@ -408,7 +416,7 @@ impl<E: Engine> Store<E> {
         }
         let batch = self.engine.write(WriteBatch { changes })?;
         self.replicas[at].installing = Some(Installing { batch, work });
-        self.garbage.push_back((old, batch));
+        self.drop_later(old, batch);
         for waiter in skipped {
             let outcome = if mutant!("write-under-a-snapshot-said-not-applied") {
                 Outcome::Superseded

@@ -8,16 +8,53 @@ use quorate_storage::engine::{Engine, EngineError, View};
 
 use crate::descriptor::Descriptor;
 use crate::error::StoreError;
-use crate::kv::{self, Space};
+use crate::kv::{self, Space, Spaces};
 use crate::store::Store;
 
 /// Keys removed per tick.
 const SLICE: usize = 4096;
 
-/// Spaces that hold keys and belong to no shard, found without reading the keys of those that do.
-pub(crate) fn unreferenced(view: &impl View, descriptors: &[Descriptor]) -> Result<Vec<Space>, EngineError> {
+/// One kind of a space's keys that nothing refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Garbage {
+    pub(crate) space: Space,
+    range: Range,
+}
+
+/// The keys of one kind in a space.
+type Range = fn(Space) -> (Vec<u8>, Vec<u8>);
+
+const DATA: [Range; 2] = [kv::data_range, kv::expiry_range];
+const SESSIONS: [Range; 2] = [kv::session_range, kv::answer_range];
+
+/// A space in which data lay.
+pub(crate) fn data_of(space: Space) -> impl Iterator<Item = Garbage> {
+    DATA.into_iter().map(move |range| Garbage { space, range })
+}
+
+/// Spaces in which a shard's data and sessions lay.
+pub(crate) fn all_of(spaces: Spaces) -> impl Iterator<Item = Garbage> {
+    let sessions = move |range| Garbage {
+        space: spaces.sessions,
+        range,
+    };
+    data_of(spaces.data).chain(SESSIONS.into_iter().map(sessions))
+}
+
+/// Keys that belong to no shard, found without reading those that do.
+pub(crate) fn unreferenced(
+    view: &impl View,
+    descriptors: &[Descriptor],
+) -> Result<Vec<Garbage>, EngineError> {
     let mut found = Vec::new();
-    for range in [kv::data_range, kv::expiry_range] {
+    for (at, range) in DATA.into_iter().chain(SESSIONS).enumerate() {
+        let used = |descriptor: &Descriptor| {
+            if at < DATA.len() {
+                descriptor.space
+            } else {
+                descriptor.sessions
+            }
+        };
         let mut from = Space(0);
         loop {
             let (start, _) = range(from);
@@ -27,8 +64,8 @@ pub(crate) fn unreferenced(view: &impl View, descriptors: &[Descriptor]) -> Resu
             };
             let (key, _) = pair?;
             let Some(space) = space_of(&key) else { break };
-            if descriptors.iter().all(|descriptor| descriptor.space != space) && !found.contains(&space) {
-                found.push(space);
+            if descriptors.iter().all(|descriptor| used(descriptor) != space) {
+                found.push(Garbage { space, range });
             }
             if space.0 == u32::MAX {
                 break;
@@ -53,18 +90,16 @@ impl<E: Engine> Store<E> {
     }
 
     pub(crate) fn drop_garbage(&mut self) -> Result<(), StoreError> {
-        let Some((space, since)) = self.garbage.front().copied() else {
+        let Some((garbage, since)) = self.garbage.front().copied() else {
             return Ok(());
         };
         if since > self.durable_batch && !mutant!("space-dropped-before-durable") {
             self.want_durable();
             return Ok(());
         }
-        for range in [kv::data_range, kv::expiry_range] {
-            let (start, end) = range(space);
-            if self.engine.drop_range(&start, &end, SLICE)? {
-                return Ok(()); // the rest at a later tick
-            }
+        let (start, end) = (garbage.range)(garbage.space);
+        if self.engine.drop_range(&start, &end, SLICE)? {
+            return Ok(()); // the rest at a later tick
         }
         self.garbage.pop_front();
         Ok(())

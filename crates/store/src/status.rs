@@ -109,7 +109,7 @@ impl<E: Engine> Store<E> {
         let replica = &self.replicas[at];
         Ok(Some((
             replica.applied,
-            kv::digest(&self.engine, replica.descriptor.space)?,
+            kv::digest(&self.engine, replica.descriptor.spaces())?,
         )))
     }
 

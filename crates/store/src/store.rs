@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_proto::{Outcome, PeerMessage, Response, UnknownReason};
+use quorate_proto::{Outcome, PeerMessage, Response, SessionRefusal, UnknownReason};
 use quorate_raft::{Buffers, Entry, mutant};
 use quorate_storage::engine::{BatchSeq, Engine, WriteBatch};
 use quorate_storage::log::LogOp;
@@ -18,10 +18,10 @@ use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::io::{Effects, Input, PeerTable, StoreOptions, Times};
-use crate::kv::Space;
 use crate::replica::{Replica, Waiter};
 use crate::router::Router;
 use crate::snapshot::{Receiving, Sending};
+use crate::space::Garbage;
 use crate::{ClientOutcome, Refusal};
 
 /// One node's shards.
@@ -58,8 +58,8 @@ pub struct Store<E: Engine> {
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
     pub(crate) last_snapshot: u64,
     pub(crate) next_space: u32,
-    /// Spaces that nothing refers to once the batch is durable.
-    pub(crate) garbage: VecDeque<(Space, BatchSeq)>,
+    /// What nothing refers to once the batch is durable.
+    pub(crate) garbage: VecDeque<(Garbage, BatchSeq)>,
     pub(crate) routes_version: u64,
 }
 
@@ -102,11 +102,19 @@ impl<E: Engine> Store<E> {
                     Outcome::Unknown(reason) => ClientOutcome::Unknown(reason),
                     Outcome::Superseded => ClientOutcome::NotApplied(Refusal::Superseded),
                     Outcome::DiskFull => ClientOutcome::NotApplied(Refusal::DiskFull),
+                    Outcome::Session(SessionRefusal::FromFuture) => {
+                        ClientOutcome::NotApplied(Refusal::SessionFromFuture)
+                    }
+                    Outcome::Session(_) => ClientOutcome::NotApplied(Refusal::OtherCommand),
                     Outcome::Busy | Outcome::NotLeader { .. } | Outcome::StaleEpoch { .. } => {
                         ClientOutcome::NotApplied(Refusal::Busy)
                     }
                 };
                 self.finish(&ticket, outcome);
+            }
+            Waiter::Session(routed) => {
+                let own = self.identity.store;
+                self.attempt_ended(*routed, own, outcome);
             }
             Waiter::Peer { store, id } => {
                 self.out

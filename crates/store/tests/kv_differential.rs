@@ -150,7 +150,7 @@ impl Model {
                 }
                 number(free)
             }
-            Op::Noop | Op::Flush => Answer::Ok,
+            Op::Noop | Op::Flush | Op::ExpireSessions { .. } => Answer::Ok,
             Op::IncrementFloat { .. } | Op::Sweep { .. } => unreachable!("not generated"),
         }
     }

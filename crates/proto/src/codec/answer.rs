@@ -2,7 +2,7 @@
 
 use super::writer::{put_bytes, put_i64_le, put_list, put_option, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{Answer, CommandError, DecodeError, Epoch, Outcome, UnknownReason};
+use crate::{Answer, CommandError, DecodeError, Epoch, Outcome, SessionRefusal, UnknownReason};
 
 const ANSWER_OK: u8 = 1;
 const ANSWER_NIL: u8 = 2;
@@ -18,6 +18,7 @@ const OUTCOME_BUSY: u8 = 4;
 const OUTCOME_SUPERSEDED: u8 = 5;
 const OUTCOME_UNKNOWN: u8 = 6;
 const OUTCOME_DISK_FULL: u8 = 7;
+const OUTCOME_SESSION: u8 = 8;
 
 impl Wire for Answer {
     const BYTES_MIN: usize = 1;
@@ -84,6 +85,10 @@ impl Wire for Outcome {
             Outcome::Busy => out.push(OUTCOME_BUSY),
             Outcome::Superseded => out.push(OUTCOME_SUPERSEDED),
             Outcome::DiskFull => out.push(OUTCOME_DISK_FULL),
+            Outcome::Session(refusal) => {
+                out.push(OUTCOME_SESSION);
+                refusal.put(out);
+            }
             Outcome::Unknown(reason) => {
                 out.push(OUTCOME_UNKNOWN);
                 reason.put(out);
@@ -103,6 +108,7 @@ impl Wire for Outcome {
             OUTCOME_BUSY => Outcome::Busy,
             OUTCOME_SUPERSEDED => Outcome::Superseded,
             OUTCOME_DISK_FULL => Outcome::DiskFull,
+            OUTCOME_SESSION => Outcome::Session(SessionRefusal::take(reader)?),
             OUTCOME_UNKNOWN => Outcome::Unknown(UnknownReason::take(reader)?),
             tag => return Err(reader.unknown_tag("outcome", tag)),
         })
@@ -114,5 +120,9 @@ wire_tags!(CommandError, "command error", {
 });
 
 wire_tags!(UnknownReason, "unknown reason", {
-    Timeout = 1, ConnectionLost = 2, ShuttingDown = 3, Snapshot = 4,
+    Timeout = 1, ConnectionLost = 2, ShuttingDown = 3, Snapshot = 4, Forgotten = 5, LeaderChanged = 6,
+});
+
+wire_tags!(SessionRefusal, "session refusal", {
+    FromFuture = 1, OtherCommand = 2,
 });

@@ -20,6 +20,7 @@ mod peer;
 mod query;
 mod raft;
 mod reader;
+mod session;
 mod snapshot;
 mod writer;
 

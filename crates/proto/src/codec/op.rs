@@ -18,6 +18,7 @@ const TAG_SET_ALL_IF_ABSENT: u8 = 11;
 const TAG_FLUSH: u8 = 12;
 const TAG_SWEEP: u8 = 13;
 const TAG_NOOP: u8 = 14;
+const TAG_EXPIRE_SESSIONS: u8 = 15;
 
 // A SET's flags byte: condition in bits 0 and 1, deadline in bits 2 and 3, `get` in bit 4.
 const SET_IF_ABSENT: u8 = 0b01;
@@ -57,6 +58,7 @@ pub(super) fn op_len_hint(op: &Op) -> usize {
                 .sum::<usize>()
         }
         Op::Sweep { due } => 6 + due.iter().map(|(_, k)| 8 + bytes_len(k)).sum::<usize>(),
+        Op::ExpireSessions { clients } => 6 + 16 * clients.len(),
         Op::Flush | Op::Noop => 1,
     }
 }
@@ -123,6 +125,10 @@ impl Wire for Op {
                 put_list(out, due);
             }
             Op::Noop => out.push(TAG_NOOP),
+            Op::ExpireSessions { clients } => {
+                out.push(TAG_EXPIRE_SESSIONS);
+                put_list(out, clients);
+            }
         }
     }
 
@@ -173,6 +179,9 @@ impl Wire for Op {
                 due: reader.list("due keys")?,
             },
             TAG_NOOP => Op::Noop,
+            TAG_EXPIRE_SESSIONS => Op::ExpireSessions {
+                clients: reader.list("clients")?,
+            },
             tag => return Err(reader.unknown_tag("op", tag)),
         })
     }

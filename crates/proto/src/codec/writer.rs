@@ -123,6 +123,17 @@ impl Wire for (Bytes, Bytes) {
     }
 }
 
+/// A session's id.
+impl Wire for u128 {
+    const BYTES_MIN: usize = 16;
+    fn put(&self, out: &mut Vec<u8>) {
+        put_u128_le(out, *self);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.u128_le("session client")
+    }
+}
+
 /// A deadline and a key of the expiry index.
 impl Wire for (u64, Bytes) {
     const BYTES_MIN: usize = 9;

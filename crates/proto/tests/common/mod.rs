@@ -5,8 +5,8 @@ use bytes::Bytes;
 use quorate_proto::{
     Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, NodeMessage, NodeSnapshotAck,
     NodeSnapshotChunk, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request, Response, ScanPosition,
-    Session, SetCondition, SetExpiry, SnapshotAck, SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer,
-    TermQuery, UnknownReason,
+    Session, SessionRefusal, SessionWrite, SetCondition, SetExpiry, SnapshotAck, SnapshotChunk,
+    SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
@@ -17,9 +17,9 @@ use quorate_storage::{ShardId, StoreId};
 /// SplitMix64: small, seeded, the same everywhere.
 pub(crate) struct Gen(pub(crate) u64);
 
-pub(crate) const OPS: u64 = 14;
+pub(crate) const OPS: u64 = 15;
 pub(crate) const QUERIES: u64 = 7;
-pub(crate) const OUTCOMES: u64 = 12;
+pub(crate) const OUTCOMES: u64 = 15;
 pub(crate) const BODIES: u64 = 14;
 pub(crate) const PEER_MESSAGES: u64 = 6;
 /// Kinds of node messages.
@@ -73,12 +73,19 @@ impl Gen {
             client: self.u128(),
             seq: self.u64(),
             lowest: self.u64(),
+            position: self.u64() as u32,
+        }
+    }
+    pub(crate) fn session_write(&mut self) -> SessionWrite {
+        SessionWrite {
+            session: self.session(),
+            fingerprint: self.next(),
         }
     }
     pub(crate) fn command(&mut self, op: u64) -> Command {
         Command {
             stamp_ms: self.u64(),
-            session: self.option(Gen::session),
+            session: self.option(Gen::session_write),
             op: self.op(op),
         }
     }
@@ -142,7 +149,10 @@ impl Gen {
             12 => Op::Sweep {
                 due: self.list(|g| (g.u64(), g.bytes())),
             },
-            _ => Op::Noop,
+            13 => Op::Noop,
+            _ => Op::ExpireSessions {
+                clients: self.list(Gen::u128),
+            },
         }
     }
     pub(crate) fn position(&mut self) -> ScanPosition {
@@ -204,10 +214,14 @@ impl Gen {
             8 => Outcome::Busy,
             9 => Outcome::Superseded,
             10 => Outcome::DiskFull,
-            _ => Outcome::Unknown(match self.below(4) {
+            11 => Outcome::Session(SessionRefusal::FromFuture),
+            12 => Outcome::Session(SessionRefusal::OtherCommand),
+            13 => Outcome::Unknown(UnknownReason::Forgotten),
+            _ => Outcome::Unknown(match self.below(5) {
                 0 => UnknownReason::Timeout,
                 1 => UnknownReason::ConnectionLost,
                 2 => UnknownReason::ShuttingDown,
+                3 => UnknownReason::LeaderChanged,
                 _ => UnknownReason::Snapshot,
             }),
         }

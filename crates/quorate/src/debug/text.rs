@@ -1,6 +1,6 @@
 //! How `debug` shows what it found.
 
-use quorate_proto::{Command, Expiry, Op, SetCondition, SetExpiry};
+use quorate_proto::{Command, Expiry, Op, SessionWrite, SetCondition, SetExpiry};
 use quorate_raft::ReplicaId;
 use quorate_store::inspect::{Content, LoggedEntry, ShardReport};
 use quorate_store::kv::Stored;
@@ -142,8 +142,11 @@ pub(super) fn entry_line(entry: &LoggedEntry, applied: u64) -> String {
     let mut line = format!("{} term {}", entry.index, entry.term);
     if let Some(command) = stamp(entry) {
         line += &format!(" at {} ms", command.stamp_ms);
-        if let Some(session) = &command.session {
-            line += &format!(" session {:032x} seq {}", session.client, session.seq);
+        if let Some(SessionWrite { session, .. }) = &command.session {
+            line += &format!(
+                " session {:032x} seq {}.{}",
+                session.client, session.seq, session.position
+            );
         }
     }
     line += ": ";
@@ -162,7 +165,11 @@ pub(super) fn entry_json(entry: &LoggedEntry, applied: u64) -> Value {
         "applied": entry.index.0 <= applied,
         "time_ms": command.map(|command| command.stamp_ms),
         "session": command.and_then(|command| command.session.as_ref())
-            .map(|session| json!({"client": format!("{:032x}", session.client), "seq": session.seq})),
+            .map(|SessionWrite { session, .. }| json!({
+                "client": format!("{:032x}", session.client),
+                "seq": session.seq,
+                "position": session.position,
+            })),
         "content": content(entry),
     })
 }
@@ -250,6 +257,10 @@ fn op(of: &Op) -> String {
             format!("MSETNX {}", pairs.join(" "))
         }
         Op::Flush => "FLUSHALL".to_owned(),
+        Op::ExpireSessions { clients } => {
+            let clients: Vec<String> = clients.iter().map(|client| format!("{client:032x}")).collect();
+            format!("(sessions are forgotten: {})", clients.join(" "))
+        }
         Op::Sweep { due } => {
             let keys: Vec<String> = due.iter().map(|(_, key)| shown(key)).collect();
             format!("(expired keys are removed: {})", keys.join(" "))

@@ -103,6 +103,31 @@ pub struct LoadPlan {
     pub burst: u64,
 }
 
+/// Bounds of the session tables.
+struct SessionBounds {
+    ttl_ms: u64,
+    most: u64,
+    bytes_max: u64,
+}
+
+impl SessionBounds {
+    /// By randomness of its own, so that it moves nothing else. Tight bounds are met; wide ones show what tight
+    /// ones hide, since a forgotten session does no harm.
+    fn derive(seed: u64) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5E55_1045);
+        let usual = StoreOptions::default();
+        let mut tight = |usual: u64, low: u64, high: u64| {
+            let tight = rng.range_log(low, high);
+            if rng.one_in(3) { tight } else { usual }
+        };
+        Self {
+            ttl_ms: tight(usual.session_ttl_ms, 500, 60_000),
+            most: tight(usual.sessions_max, 1, 50),
+            bytes_max: tight(usual.session_bytes_max, 100, 20_000),
+        }
+    }
+}
+
 /// Everything that a seed decides before the start.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -148,6 +173,7 @@ impl Plan {
     pub fn derive(seed: u64, profile: Profile, options: &Options) -> Self {
         let mut rng = Rng::new(seed ^ 0xC0FF_EE00);
         let rng = &mut rng;
+        let sessions = SessionBounds::derive(seed);
         let full = options.size == Size::Full;
         let sizes: &[u64] = match (full, profile) {
             (true, Profile::Everything) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
@@ -170,6 +196,9 @@ impl Plan {
             durable_every_bytes: rng.range_log(500, 50_000),
             append_bytes_max: rng.range_log(200, 100_000),
             snapshot_chunk_bytes: rng.range_log(64, 8_192) as usize,
+            session_ttl_ms: sessions.ttl_ms,
+            sessions_max: sessions.most,
+            session_bytes_max: sessions.bytes_max,
             requests_max: if rng.one_in(8) { 2 } else { 1_000 },
             low_space_bytes: 64 << 10,
             spread_leaders: rng.one_in(2),

@@ -32,6 +32,9 @@ impl Setup {
         plan.store.clock_drift_max = 0.01;
         plan.store.spread_leaders = false;
         plan.store.requests_max = 100_000;
+        plan.store.session_ttl_ms = 24 * 3_600_000;
+        plan.store.sessions_max = 100_000;
+        plan.store.session_bytes_max = 64 << 20;
         plan.store.append_bytes_max = 1 << 20;
         plan.store.snapshot_chunk_bytes = 4_096;
         plan.store.durable_every_bytes = 1_000;

@@ -5,17 +5,24 @@ use std::hash::Hasher as _;
 use quorate_storage::engine::{EngineError, View};
 use siphasher::sip::SipHasher13;
 
-use super::layout::{HEADER_BYTES, Space, data_range, expiry_range};
+use super::layout::{HEADER_BYTES, Spaces, answer_range, data_range, expiry_range, session_range};
 
-/// A hash over all data and expiry-index pairs in their order, without the space: equal on replicas whose content
+/// A hash over all pairs, those of the session table included, in their order, without the space: equal on replicas whose content
 /// is equal. Reads everything.
 ///
 /// # Errors
 ///
 /// The engine's.
-pub fn digest<V: View + ?Sized>(view: &V, space: Space) -> Result<u64, EngineError> {
+pub fn digest<V: View + ?Sized>(view: &V, spaces: impl Into<Spaces>) -> Result<u64, EngineError> {
+    let Spaces { data, sessions } = spaces.into();
+    let ranges = [
+        data_range(data),
+        session_range(sessions),
+        answer_range(sessions),
+        expiry_range(data),
+    ];
     let mut hasher = SipHasher13::new_with_key(b"quorate/digest/1");
-    for (kind, (start, end)) in [data_range(space), expiry_range(space)].into_iter().enumerate() {
+    for (kind, (start, end)) in ranges.into_iter().enumerate() {
         hasher.write(&[kind as u8]);
         let mut pairs = 0u64;
         for pair in view.scan(&start, &end) {

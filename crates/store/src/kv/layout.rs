@@ -9,6 +9,25 @@ use siphasher::sip::SipHasher13;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Space(pub u32);
 
+/// Where the two parts of a shard's state lie. They part when a flush switches the data to an empty space: what
+/// clients did before it stays known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Spaces {
+    /// Keys with their values, and the expiry index.
+    pub data: Space,
+    /// The session table (S2).
+    pub sessions: Space,
+}
+
+impl From<Space> for Spaces {
+    fn from(space: Space) -> Self {
+        Self {
+            data: space,
+            sessions: space,
+        }
+    }
+}
+
 /// The longest key that a client may use: with what stands before it, it must fit the engine's own limit.
 pub const KEY_BYTES_MAX: usize = 65_000;
 const _: () = assert!(KEY_BYTES_MAX + 16 <= quorate_storage::engine::KEY_BYTES_MAX);
@@ -30,7 +49,7 @@ pub fn longest_key(body: &ForwardBody) -> usize {
             | Op::Persist { key } => key.len(),
             Op::SetAllIfAbsent { pairs } => pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0),
             Op::Sweep { due } => due.iter().map(|(_, key)| key.len()).max().unwrap_or(0),
-            Op::Flush | Op::Noop => 0,
+            Op::Flush | Op::Noop | Op::ExpireSessions { .. } => 0,
         },
         ForwardBody::Read(query) => match query {
             Query::Get { key }
@@ -43,16 +62,43 @@ pub fn longest_key(body: &ForwardBody) -> usize {
     }
 }
 
+/// The slot that a write was routed by; `None` for one on the whole shard.
+#[must_use]
+pub fn slot_of_op(op: &Op) -> Option<u16> {
+    let key = match op {
+        Op::Set { key, .. }
+        | Op::Append { key, .. }
+        | Op::SetRange { key, .. }
+        | Op::Increment { key, .. }
+        | Op::IncrementFloat { key, .. }
+        | Op::GetDelete { key }
+        | Op::GetExpire { key, .. }
+        | Op::Delete { key }
+        | Op::Expire { key, .. }
+        | Op::Persist { key } => key,
+        Op::SetAllIfAbsent { pairs } => &pairs.first()?.0,
+        Op::Sweep { .. } | Op::Flush | Op::Noop | Op::ExpireSessions { .. } => return None,
+    };
+    Some(slot_of(key))
+}
+
 /// First byte of a data key.
 pub(super) const DATA: u8 = b'd';
 /// First byte of an expiry-index key.
 pub(super) const EXPIRY: u8 = b'x';
+/// First byte of a session's row, and of the totals.
+pub(super) const SESSION: u8 = b's';
+/// First byte of an answer's row.
+pub(super) const ANSWER: u8 = b'w';
 /// Kind and space.
 pub(super) const HEADER_BYTES: usize = 5;
 
 const SLOTS: u16 = 16384;
 const POSITION_BYTES: usize = 6;
 const DEADLINE_BYTES: usize = 8;
+const CLIENT_BYTES: usize = 16;
+/// Client, number and position.
+const ANSWER_BODY_BYTES: usize = CLIENT_BYTES + 8 + 4;
 
 /// Fixed for ever: SCAN's cursors and the order of stored keys depend on it. It spreads keys, it hides nothing.
 const HASH_KEY: [u8; 16] = *b"quorate/scan/v1\0";
@@ -144,6 +190,50 @@ pub fn expiry_key(space: Space, deadline_ms: u64, key: &[u8]) -> Vec<u8> {
     encoded
 }
 
+/// A session's row. Ids begin with the opening time, so the oldest comes first.
+pub(super) fn session_key(space: Space, client: u128) -> Vec<u8> {
+    let mut encoded = prefix_of(SESSION, space);
+    encoded.extend_from_slice(&client.to_be_bytes());
+    encoded
+}
+
+/// The totals of the session table: before all of its rows.
+pub(super) fn totals_key(space: Space) -> Vec<u8> {
+    prefix_of(SESSION, space)
+}
+
+/// The answer to a session's write.
+pub(super) fn answer_key(space: Space, client: u128, seq: u64, position: u32) -> Vec<u8> {
+    let mut encoded = Vec::with_capacity(HEADER_BYTES + ANSWER_BODY_BYTES);
+    encoded.push(ANSWER);
+    encoded.extend_from_slice(&space.0.to_be_bytes());
+    encoded.extend_from_slice(&client.to_be_bytes());
+    encoded.extend_from_slice(&seq.to_be_bytes());
+    encoded.extend_from_slice(&position.to_be_bytes());
+    encoded
+}
+
+/// The client of a session's row; `None` for the totals.
+pub(super) fn client_of(encoded: &[u8]) -> Option<u128> {
+    encoded
+        .get(HEADER_BYTES..)?
+        .try_into()
+        .ok()
+        .map(u128::from_be_bytes)
+}
+
+/// `[start, end)` of the sessions' rows and the totals.
+#[must_use]
+pub fn session_range(space: Space) -> (Vec<u8>, Vec<u8>) {
+    range_of(SESSION, space)
+}
+
+/// `[start, end)` of the answers' rows.
+#[must_use]
+pub fn answer_range(space: Space) -> (Vec<u8>, Vec<u8>) {
+    range_of(ANSWER, space)
+}
+
 /// `[start, end)` of all data keys.
 #[must_use]
 pub fn data_range(space: Space) -> (Vec<u8>, Vec<u8>) {
@@ -165,7 +255,7 @@ pub(super) fn range_of(kind: u8, space: Space) -> (Vec<u8>, Vec<u8>) {
 }
 
 pub(super) fn prefix_of(kind: u8, space: Space) -> Vec<u8> {
-    let mut prefix = Vec::with_capacity(HEADER_BYTES);
+    let mut prefix = Vec::with_capacity(HEADER_BYTES + CLIENT_BYTES);
     prefix.push(kind);
     prefix.extend_from_slice(&space.0.to_be_bytes());
     prefix
@@ -191,6 +281,8 @@ pub(super) fn is_body(kind: u8, body: &[u8]) -> bool {
     match kind {
         DATA => split_position(body).is_some_and(|(position, key)| position == scan_position(key)),
         EXPIRY => body.len() >= DEADLINE_BYTES,
+        SESSION => body.is_empty() || body.len() == CLIENT_BYTES,
+        ANSWER => body.len() == ANSWER_BODY_BYTES,
         _ => false,
     }
 }

@@ -8,10 +8,13 @@
 //! not exist for any write, whether or not its bytes are still there; they go when a reading write meets them
 //! or with a [`Sweep`](quorate_proto::Op::Sweep) of what [`due`] finds (T3).
 //!
-//! Two kinds of pairs make up a shard's state, both under its [`Space`]:
+//! Four kinds of pairs make up a shard's state, under its [`Spaces`]:
 //!
 //! ```text
 //! 'd' space:u32 slot:u16 hash:u32 key   ->  flags:u8 [deadline_ms:u64 LE] payload
+//! 's' space:u32                         ->  totals of the session table
+//! 's' space:u32 client:u128             ->  lowest number wanted, the answers held
+//! 'w' space:u32 client:u128 seq:u64 position:u32  ->  fingerprint slot answer
 //! 'x' space:u32 deadline_ms:u64 key     ->  (empty)
 //! ```
 //!
@@ -28,6 +31,7 @@ mod integer;
 mod layout;
 mod query;
 mod scan;
+pub mod sessions;
 mod transfer;
 mod txn;
 mod value;
@@ -37,7 +41,8 @@ pub use digest::digest;
 pub use expiry::due;
 pub use glob::glob_match;
 pub use layout::{
-    KEY_BYTES_MAX, Space, data_key, data_range, expiry_key, expiry_range, longest_key, scan_position, slot_of,
+    KEY_BYTES_MAX, Space, Spaces, answer_range, data_key, data_range, expiry_key, expiry_range, longest_key,
+    scan_position, session_range, slot_of, slot_of_op,
 };
 pub use query::{Read, ReadTime, query};
 pub use transfer::{export, import_key};

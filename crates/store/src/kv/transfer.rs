@@ -1,12 +1,16 @@
 //! A shard's pairs without their local prefix: what snapshots carry.
 //!
-//! A relative key is a full one without the four bytes of the space: `'d' slot hash key` or `'x' deadline key`. The
-//! order of relative keys is that of full ones.
+//! A relative key is a full one without the four bytes of the space: `'d' slot hash key`, `'s' [client]`,
+//! `'w' client seq position` or `'x' deadline key`. The order of relative keys is that of full ones.
 
 use bytes::Bytes;
 use quorate_storage::engine::{EngineError, Pair, View};
 
-use super::layout::{DATA, EXPIRY, HEADER_BYTES, Space, is_body, prefix_of, range_of};
+use quorate_raft::mutant;
+
+use super::layout::{
+    ANSWER, DATA, EXPIRY, HEADER_BYTES, SESSION, Space, Spaces, is_body, prefix_of, range_of,
+};
 
 /// Pairs in ascending order of their relative keys, behind `after`, of at most `max_bytes` together but at least
 /// one; and whether there are more.
@@ -16,13 +20,22 @@ use super::layout::{DATA, EXPIRY, HEADER_BYTES, Space, is_body, prefix_of, range
 /// The engine's.
 pub fn export<V: View + ?Sized>(
     view: &V,
-    space: Space,
+    spaces: impl Into<Spaces>,
     after: Option<&[u8]>,
     max_bytes: usize,
 ) -> Result<(Vec<Pair>, bool), EngineError> {
+    let Spaces { data, sessions } = spaces.into();
     let mut pairs = Vec::new();
     let mut bytes = 0usize;
-    for kind in [DATA, EXPIRY] {
+    for (kind, space) in [
+        (DATA, data),
+        (SESSION, sessions),
+        (ANSWER, sessions),
+        (EXPIRY, data),
+    ] {
+        if matches!(kind, SESSION | ANSWER) && mutant!("snapshot-without-the-session-table") {
+            continue;
+        }
         let (mut start, end) = range_of(kind, space);
         match after.and_then(<[u8]>::split_first) {
             Some((done, _)) if *done > kind => continue,

@@ -22,6 +22,8 @@ fn routed(order: u64, body: ForwardBody) -> Routed {
         },
         order,
         deadline_us: 1,
+        unsure: None,
+        own_session: None,
     }
 }
 
