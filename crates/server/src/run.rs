@@ -163,7 +163,7 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
     };
     let durability = engine.durability();
     let store = Store::open(identity, process, options, engine, recovered, clock::now())?;
-    let view = ViewKeeper::new(&config, &addresses, &store);
+    let view = ViewKeeper::new(&config, &addresses, &store, random_u128()?);
     let peers = PeerConfig {
         identity,
         process,

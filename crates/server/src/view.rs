@@ -36,6 +36,7 @@ impl ViewKeeper {
         config: &ServerConfig,
         addresses: &BTreeMap<StoreId, String>,
         store: &Store<E>,
+        secret: u128,
     ) -> Self {
         let routes = store.routes();
         let ids: BTreeSet<StoreId> = routes
@@ -84,6 +85,7 @@ impl ViewKeeper {
                 request_timeout_ms: config.request_timeout_ms,
                 connections_max: config.connections_max as u64,
             },
+            secret,
             version: env!("CARGO_PKG_VERSION"),
             pid: std::process::id(),
             tcp_port: config.listen.port(),

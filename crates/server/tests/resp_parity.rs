@@ -461,7 +461,7 @@ fn command_tables_are_those_of_redis() {
     let (mut ours, mut store) = (Harness::new(view(&[0]), 1), FakeStore::new(view(&[0]).routes));
     let list = ours.ask(&mut store, "COMMAND LIST");
     // Containers have fewer subcommands here.
-    let containers = ["client", "cluster", "command", "config", "quorate"];
+    let containers = ["client", "cluster", "command", "config", "once", "quorate"];
     let names: Vec<&str> = list
         .split("\r\n")
         .skip(2)

@@ -164,6 +164,8 @@ pub(super) fn list(session: &mut ClientSession, args: &Args, _ctx: &mut ClientCo
 
 /// `COMMAND GETKEYS command [arg ...]`
 pub(super) fn getkeys(session: &mut ClientSession, args: &Args, _ctx: &mut ClientContext<'_>) -> Handled {
+    let inner = run_by_once(args);
+    let args = inner.as_ref().unwrap_or(args);
     let arguments = args.len() - 2;
     let mut spec = find(args.get(2)).ok_or(Failure::Fixed("ERR Invalid command specified"))?;
     if !spec.subcommands.is_empty() {
@@ -192,6 +194,17 @@ pub(super) fn getkeys(session: &mut ClientSession, args: &Args, _ctx: &mut Clien
         keys.iter().for_each(|key| writer.bulk(key));
     });
     Ok(())
+}
+
+/// The request for the keys of the command that ONCE runs, which are ONCE's.
+fn run_by_once(args: &Args) -> Option<Args> {
+    let is = |at: usize, word: &[u8]| at < args.len() && args.get(at).eq_ignore_ascii_case(word);
+    if !is(2, b"once") {
+        return None;
+    }
+    let command = if is(5, b"ack") { 7 } else { 5 };
+    // The two words before the command stand for COMMAND GETKEYS.
+    (command < args.len()).then(|| args.behind(command - 2))
 }
 
 /// COMMAND HELP

@@ -81,14 +81,22 @@ pub(super) fn unknown_subcommand(container: &str, subcommand: &[u8]) -> Text {
 
 /// A write that was certainly not applied.
 pub(super) fn not_applied(refusal: Refusal) -> Text {
-    if refusal == Refusal::KeyTooLong {
-        return bad_request(refusal);
+    match refusal {
+        Refusal::KeyTooLong | Refusal::SessionFromFuture | Refusal::OtherCommand => {
+            return bad_request(refusal);
+        }
+        _ => {}
     }
     format!("NOTAPPLIED {refusal}; the write was not applied").into_bytes()
 }
 
 /// A write that may or may not be applied, now or later.
 pub(super) fn unknown(reason: UnknownReason) -> Text {
+    if reason == UnknownReason::Forgotten {
+        return b"UNKNOWN the shard has forgotten the session or this seq of it; \
+                 the write did not run now, it may or may not have run before"
+            .to_vec();
+    }
     format!(
         "UNKNOWN {}; the write may or may not have been applied",
         unknown_reason(reason)
@@ -126,6 +134,7 @@ pub(super) fn unknown_reason(reason: UnknownReason) -> &'static str {
         UnknownReason::Timeout => "no answer came within the deadline",
         UnknownReason::ConnectionLost => "the connection to the leader broke",
         UnknownReason::ShuttingDown => "the leader is shutting down",
+        UnknownReason::LeaderChanged => "the leader changed, and nobody answered within the deadline",
         UnknownReason::Snapshot => "the outcome was lost to a snapshot",
         _ => "the outcome was lost",
     }

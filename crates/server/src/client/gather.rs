@@ -1,7 +1,7 @@
 //! Commands of several requests: what their parts' answers add up to.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, ForwardBody};
+use quorate_proto::{Answer, ForwardBody, Session};
 use quorate_store::{ClientOutcome, Target};
 
 use super::failure::{self, Text};
@@ -69,6 +69,8 @@ pub(super) struct Group {
     /// The slot of the first key, for MOVED.
     pub(super) slot: u16,
     pub(super) write: bool,
+    /// The identity of the whole (S5), if it came with ONCE.
+    pub(super) once: Option<Session>,
     /// Requests under way.
     pub(super) pending: u32,
     pub(super) gather: Gather,
@@ -85,12 +87,21 @@ impl Group {
             protocol,
             slot,
             write,
+            once: None,
             pending: 0,
             gather,
             rest: None,
             harm: None,
             done: 0,
         }
+    }
+
+    /// The identity of a part (S5).
+    pub(super) fn once_of(&self, part: usize) -> Option<Session> {
+        self.once.map(|session| Session {
+            position: part as u32,
+            ..session
+        })
     }
 
     pub(super) fn finished(&self) -> bool {

@@ -25,6 +25,7 @@ mod gather;
 mod keys;
 mod multi;
 mod numbers;
+mod once;
 mod quorate;
 mod reply;
 mod ring;
@@ -36,7 +37,7 @@ mod view;
 mod walk;
 
 use bytes::{Bytes, BytesMut};
-use quorate_proto::{Answer, ForwardBody, Op, Query};
+use quorate_proto::{Answer, ForwardBody, Op, Query, Session};
 use quorate_storage::StoreId;
 use quorate_store::kv::slot_of;
 use quorate_store::{ClientOutcome, ClientRequest, RequestId, RouteMode, Target};
@@ -101,6 +102,10 @@ pub struct ClientSession {
     limits: ClientLimits,
     /// Commands since [`ClientSession::take_commands`].
     commands: u64,
+    /// The identity of the command that is being executed, if it came with ONCE.
+    once: Option<Session>,
+    /// Sessions opened by ONCE OPEN.
+    opened: u64,
 }
 
 impl ClientSession {
@@ -130,6 +135,8 @@ impl ClientSession {
             reply_bytes: REPLY_BYTES_AT_FIRST,
             limits: ClientLimits::default(),
             commands: 0,
+            once: None,
+            opened: 0,
         }
     }
 
@@ -390,20 +397,21 @@ impl ClientSession {
             return;
         };
         group.pending += 1;
+        let session = group.once_of(part);
         let number = self.ring.push(Entry::Member {
             group: group_number,
             part: part as u32,
         });
-        self.send(number, request, ctx);
+        self.send(number, request, session, ctx);
     }
 
-    fn send(&self, number: u32, request: Part, ctx: &mut ClientContext<'_>) {
+    fn send(&self, number: u32, request: Part, session: Option<Session>, ctx: &mut ClientContext<'_>) {
         ctx.requests.push(ClientRequest {
             id: self.request_id(number),
             stream: u64::from(self.id),
             target: request.target,
             body: request.body,
-            session: None,
+            session,
             mode: self.mode,
             timeout_ms: ctx.node.config.request_timeout_ms,
         });
@@ -454,6 +462,7 @@ impl ClientSession {
                 target: Target::Slot(slot),
                 body,
             },
+            self.once,
             ctx,
         );
         Ok(())
@@ -468,12 +477,9 @@ impl ClientSession {
         (slot, write, gather): (u16, bool, Gather),
         (parts, make): (usize, MakePart),
     ) {
-        let number = self.ring.push(Entry::Group(Box::new(Group::new(
-            self.protocol,
-            slot,
-            write,
-            gather,
-        ))));
+        let mut group = Group::new(self.protocol, slot, write, gather);
+        group.once = self.once;
+        let number = self.ring.push(Entry::Group(Box::new(group)));
         let window = parts.min(self.limits.pipeline_depth_max.max(1));
         for part in 0..window {
             let request = make(args, part);
@@ -525,10 +531,12 @@ impl ClientSession {
 
     /// Sends the request that shares the group's own place.
     fn send_first(&mut self, number: u32, request: Part, ctx: &mut ClientContext<'_>) {
+        let mut session = None;
         if let Some(Entry::Group(group)) = self.ring.get_mut(number) {
             group.pending += 1;
+            session = group.once_of(0);
         }
-        self.send(number, request, ctx);
+        self.send(number, request, session, ctx);
     }
 
     /// Leaves a command to the node.

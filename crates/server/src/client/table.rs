@@ -6,7 +6,7 @@
 use super::failure::{self, Failure, Text};
 use super::{
     ClientContext, ClientSession, Handled, Handler, client_command, cluster, command_info, config,
-    connection, keys, multi, quorate, scan, server_info, strings,
+    connection, keys, multi, once, quorate, scan, server_info, strings,
 };
 use crate::resp::Args;
 
@@ -354,6 +354,10 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .key_flags("OW insert")
         .tips("request_policy:multi_shard response_policy:agg_min")
         .about("string", "1.0.1", "Set multiple keys to multiple values, only if none of the keys exist"),
+    CommandSpec::new("once", -2, once::once)
+        .flags("write denyoom movablekeys")
+        .acl("@write @slow")
+        .about("generic", "1.0.0", "Open a session, or run a write in it at most once"),
     CommandSpec::new("persist", 2, keys::persist)
         .flags("write fast")
         .acl("@keyspace @write @fast")

@@ -46,6 +46,8 @@ pub struct NodeView {
     pub stats: NodeStats,
     /// What clients may do.
     pub config: ClientLimits,
+    /// Random; ids of sessions are derived from it.
+    pub secret: u128,
     /// Quorate's version.
     pub version: &'static str,
     /// The process.

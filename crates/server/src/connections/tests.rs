@@ -37,6 +37,7 @@ impl Node {
                 stores: Vec::new(),
                 stats: NodeStats::default(),
                 config: limits,
+                secret: 1,
                 version: "test",
                 pid: 1,
                 tcp_port: 1,

@@ -117,6 +117,18 @@ impl Args {
         self.frame.slice(start as usize..start as usize + length as usize)
     }
 
+    /// The request that these arguments hold from `index` on.
+    ///
+    /// # Panics
+    /// If there is no such argument.
+    pub(crate) fn behind(&self, index: usize) -> Args {
+        assert!(index < self.len(), "a request has at least its name");
+        Args {
+            frame: self.frame.clone(),
+            ranges: self.ranges[index..].to_vec(),
+        }
+    }
+
     /// All arguments.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|index| self.get(index))

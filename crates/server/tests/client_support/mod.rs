@@ -103,6 +103,7 @@ pub fn view(starts: &[u16]) -> NodeView {
         stores: (1..=3).map(store).collect(),
         stats: NodeStats::default(),
         config: ClientLimits::default(),
+        secret: 1,
         version: "0.1.0",
         pid: 1,
         tcp_port: 7001,
