@@ -170,7 +170,8 @@ fn command(random: &mut Random) -> Vec<String> {
                 }
             },
             's' => {
-                args.push(pick(random, &["0", "0", "0", "x", "-1", "", "18446744073709551616"]).into());
+                // Other cursors, -1 included, are places in Redis's hash table, whose order is drawn at each start.
+                args.push(pick(random, &["0", "0", "0", "0", "x", "", "18446744073709551616"]).into());
                 let count = pick(random, &["1000", "1000", "0", "-1", "x", "9223372036854775807"]);
                 args.extend(["count".into(), count.into()]);
                 // At most one key is listed: the order is each server's own.
