@@ -6,7 +6,7 @@ use quorate_store::Times;
 use crate::rng::Rng;
 
 /// Milliseconds since the Unix epoch at which every simulation starts.
-const WALL_START_MS: i64 = 1_700_000_000_000;
+pub(crate) const WALL_START_MS: i64 = 1_700_000_000_000;
 
 /// Clocks of one machine. True time is the simulation's, in microseconds.
 #[derive(Clone, Debug)]

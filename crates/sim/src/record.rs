@@ -69,6 +69,13 @@ impl Recorder {
         }
     }
 
+    /// A request is sent once more, under another id: the same operation goes on.
+    pub(crate) fn again(&mut self, first: RequestId, id: RequestId) {
+        if let Some(operation) = self.under_way.remove(&first) {
+            self.under_way.insert(id, operation);
+        }
+    }
+
     /// It is answered. What is never answered has an unknown outcome.
     pub(crate) fn answered(&mut self, now_us: u64, id: RequestId, outcome: &ClientOutcome) {
         let Some((id, body)) = self.under_way.remove(&id) else {

@@ -6,8 +6,9 @@
 //!
 //! 1. All that are under way are at one store. A request that would go to another one waits until the others
 //!    have ended: neither would know of the other.
-//! 2. A request that came back unproposed (O1, O2) is sent again only when nothing behind it is under way, and
-//!    only if nothing behind it had its effect. Otherwise it is refused.
+//! 2. A request that came back (unproposed, or under a session: O1, O2) is sent again only when nothing behind it
+//!    is under way, and only if nothing behind it had its effect or may have had it. Otherwise it is refused. So of
+//!    several writes that were under way at a leader that is gone, only the last is sent again.
 //! 3. What comes while others wait waits behind them.
 //! 4. A write waits for the reads before it: a read has its effect when it is answered, which may be later than
 //!    the next write's.
@@ -237,8 +238,10 @@ impl Lanes {
     /// A request that was under way came back to be tried again. `hint`: who leads.
     pub(crate) fn returned(&mut self, routed: Routed, hint: Option<StoreId>) {
         let ticket = routed.ticket();
+        // What may have had its effect must not be overtaken by what was before it.
+        let effect = routed.unsure.is_some();
         self.wait(routed);
-        self.ended(&ticket, false);
+        self.ended(&ticket, effect);
         if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
             lane.hint = hint;
             lane.held = hint.is_none();

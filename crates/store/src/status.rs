@@ -1,5 +1,6 @@
 //! What a node tells about its shards: routes for clients, rows for operators, digests for comparison.
 
+use quorate_proto::SessionTotals;
 use quorate_raft::{Entry, Index, Role, Term};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
@@ -111,6 +112,17 @@ impl<E: Engine> Store<E> {
             replica.applied,
             kv::digest(&self.engine, replica.descriptor.spaces())?,
         )))
+    }
+
+    /// The totals of a shard's session table, as they are kept and as they come out when everything is counted
+    /// anew. Reads the whole table.
+    pub fn sessions(&self, shard: ShardId) -> Result<Option<(SessionTotals, SessionTotals)>, StoreError> {
+        let Some(at) = self.router.replica_of(shard) else {
+            return Ok(None);
+        };
+        let replica = &self.replicas[at];
+        let counted = kv::sessions::count(&self.engine, replica.descriptor.sessions)?;
+        Ok(Some((replica.sessions, counted)))
     }
 
     /// The shard as this store knows it.

@@ -190,6 +190,8 @@ pub struct Operation {
     pub called_us: u64,
     /// When it ended, and how; none while it is under way.
     pub ended: Option<(u64, Ended)>,
+    /// For exactly-once: calls with the same one are one operation.
+    pub session: Option<Session>,
     /// Attempts that brought no answer and may have taken effect each for itself: writes without a session.
     pub open_attempts: u64,
 }

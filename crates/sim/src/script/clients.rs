@@ -187,6 +187,7 @@ impl World {
             body: call.body.clone(),
             called_us: self.now_us,
             ended: None,
+            session: call.session,
             open_attempts: 0,
         });
         let node = call.via.unwrap_or(callers.clients[client.0].node);

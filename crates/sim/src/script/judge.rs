@@ -1,6 +1,6 @@
 //! What the clients of a script saw, judged by the linearizability checker (H-06).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_proto::{ForwardBody, Op};
@@ -43,7 +43,39 @@ impl World {
     }
 }
 
+/// Calls of the same write under the same identity are one: it began with the first, and ended with the first answer.
+/// Other answers stay operations of their own, which cannot all be.
+fn merged(calls: &[Operation]) -> Vec<Operation> {
+    let mut found: Vec<Operation> = Vec::new();
+    let mut places: BTreeMap<(u128, u64, u32), usize> = BTreeMap::new();
+    for call in calls {
+        let Some(session) = &call.session else {
+            found.push(call.clone());
+            continue;
+        };
+        let identity = (session.client, session.seq, session.position);
+        let place = *places.entry(identity).or_insert(found.len());
+        match found.get_mut(place).filter(|first| first.body == call.body) {
+            Some(first) => match (&first.ended, &call.ended) {
+                (Some((_, Ended::Done(known))), Some((_, Ended::Done(answer)))) if known != answer => {
+                    found.push(call.clone());
+                }
+                (Some((known_us, Ended::Done(_))), Some((at_us, Ended::Done(_)))) if at_us < known_us => {
+                    first.ended = call.ended.clone();
+                }
+                (Some((_, Ended::Done(_))), _) => {}
+                (_, Some((_, Ended::Done(_)))) => first.ended = call.ended.clone(),
+                (Some((_, Ended::NotApplied(_))), _) => first.ended = call.ended.clone(),
+                _ => {}
+            },
+            None => found.push(call.clone()),
+        }
+    }
+    found
+}
+
 fn history(calls: &[Operation], stale_reads: bool) -> History {
+    let calls = &merged(calls);
     let mut beyond: BTreeSet<&Bytes> = BTreeSet::new();
     let mut known = Vec::new();
     let meanings: Vec<Meaning> = calls.iter().map(|call| meaning(&call.body)).collect();
@@ -104,6 +136,7 @@ mod tests {
             body,
             called_us,
             ended: ended.map(|ended| (called_us + 5, ended)),
+            session: None,
             open_attempts,
         }
     }
@@ -140,5 +173,37 @@ mod tests {
         let flush = call(ForwardBody::Write(Op::Flush), 1, Some(Ended::Done(Answer::Ok)), 0);
         let write = call(append("x"), 10, None, 0);
         assert!(history(&[flush, write], false).operations().is_empty());
+    }
+
+    #[test]
+    fn calls_under_one_identity_are_one_operation_unless_their_answers_differ() {
+        let append = || {
+            let op = Op::Append {
+                key: "k".into(),
+                value: "v".into(),
+            };
+            ForwardBody::Write(op)
+        };
+        let with = |called_us, ended| Operation {
+            session: Some(quorate_proto::Session {
+                client: 1,
+                seq: 1,
+                lowest: 1,
+                position: 0,
+            }),
+            ..call(append(), called_us, ended, 0)
+        };
+        let done = |length| Some(Ended::Done(Answer::Int(length)));
+        let repeated = [
+            with(1, Some(Ended::Unknown("lost".into()))),
+            with(10, done(1)),
+            with(20, done(1)),
+            with(30, Some(Ended::NotApplied("busy".into()))),
+        ];
+        let history = history(&repeated, false);
+        assert_eq!(history.operations().len(), 1);
+        assert_eq!(history.operations()[0].invoked, 1);
+        let ran_twice = [with(1, done(1)), with(10, done(2))];
+        assert_eq!(super::history(&ran_twice, false).operations().len(), 2);
     }
 }

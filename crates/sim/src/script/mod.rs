@@ -20,6 +20,7 @@
 //! | `setup` | the cluster and its surroundings, before the start |
 //! | `call`, `clients` | named clients, one call at a time or as programs, over links that lose and delay |
 //! | `steer` | nodes, disks, clocks, network |
+//! | `session` | sessions of named clients, and the tables that remember them |
 //! | `filter` | what becomes of single messages |
 //! | `judge` | whether what the clients saw is linearizable |
 //! | `look` | the state of the cluster, and waiting for one |
@@ -32,6 +33,7 @@ mod clients;
 mod filter;
 mod judge;
 mod look;
+mod session;
 mod setup;
 mod steer;
 
@@ -39,6 +41,7 @@ pub use call::{Call, CallId, ClientId, Ended, Next, Operation, Program, Retry};
 pub(crate) use clients::{Callers, Stage};
 pub(crate) use filter::Filters;
 pub use filter::{FilterId, MessageKind, Passing, Verdict};
+pub use session::Opened;
 pub use setup::Setup;
 
 /// A virtual second, in microseconds.

@@ -1,9 +1,10 @@
 //! Answers: each is due once and in time, and is judged by its key's history.
 
-use quorate_proto::Answer;
+use quorate_proto::{Answer, UnknownReason};
 use quorate_store::{ClientOutcome, RequestId};
 
 use super::key::{Kind, Use};
+use super::sessions::{Once, Turn};
 use super::{Answered, Asker, Pending, Workload, node_of};
 use crate::judge::{LINEARIZABLE, OUTCOME, Seen};
 use crate::linearizability::{History, Verdict};
@@ -53,16 +54,22 @@ impl Workload {
             );
             return Err(Violation::new("every request is answered once", detail));
         };
+        if let (Asker::Client(client) | Asker::Burst { client, .. }, ClientOutcome::Redirect { leader }) =
+            (pending.asker, outcome)
+        {
+            self.clients[client].node = node_of(*leader);
+        }
+        let pending = match self.attempt_ended(id, pending, outcome)? {
+            Turn::Ends(pending) => pending,
+            Turn::Goes(answered) => return Ok(answered),
+        };
+        let unknown = ClientOutcome::Unknown(UnknownReason::Timeout);
+        let outcome = if pending.gave_up { &unknown } else { outcome };
         self.recorder.answered(now_us, id, outcome);
         let asker = pending.asker;
         let ok = self
             .judge(now_us, id, &pending, outcome)
             .map_err(|violation| self.about(&pending, violation))?;
-        if let (Asker::Client(client) | Asker::Burst { client, .. }, ClientOutcome::Redirect { leader }) =
-            (asker, outcome)
-        {
-            self.clients[client].node = node_of(*leader);
-        }
         Ok(Answered { asker, ok })
     }
 
@@ -98,7 +105,9 @@ impl Workload {
                     &mut self.outcomes.reads_done
                 }) += 1;
                 self.done(now_us, pending, answer)?;
-                if let Some(seen) = seen(pending.kind, answer).filter(|seen| seen.made || !self.stale_reads) {
+                let in_order = pending.once.as_ref().is_none_or(Once::is_first);
+                let seen = seen(pending.kind, answer).filter(|seen| seen.made || !self.stale_reads);
+                if let Some(seen) = seen.filter(|_| in_order) {
                     let order = &mut self.keys[pending.key].order;
                     order.answered(pending.stream, id, seen)?;
                 }
@@ -179,11 +188,14 @@ impl Workload {
             .filter(|(_, pending)| pending.node == node)
             .map(|(id, _)| *id)
             .collect();
-        self.outcomes.unknown += lost.len() as u64;
-        lost.into_iter()
-            .filter_map(|id| self.pending.remove(&id))
-            .map(|pending| pending.asker)
-            .collect()
+        let mut askers = Vec::new();
+        for id in lost {
+            if let Some(pending) = self.pending.remove(&id) {
+                askers.push(pending.asker);
+                self.outcomes.unknown += u64::from(!self.attempt_lost(id, pending));
+            }
+        }
+        askers
     }
 
     pub(crate) fn under_way(&self) -> usize {

@@ -7,6 +7,7 @@
 
 mod answers;
 mod key;
+mod sessions;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ use crate::record::Recorder;
 use crate::rng::{Rng, mix};
 
 use key::{Key, Kind, Use};
+use sessions::{Once, Sessions};
 
 /// Milliseconds that a request of the last phase may take.
 const LAST_TIMEOUT_MS: u32 = 500;
@@ -43,6 +45,7 @@ pub(crate) enum LastTask {
     Read { key: usize },
 }
 
+#[derive(Clone, Debug)]
 struct Pending {
     asker: Asker,
     node: usize,
@@ -53,6 +56,10 @@ struct Pending {
     /// By the node's clock, counted from when it took the request.
     deadline_us: Option<u64>,
     timeout_ms: u32,
+    /// For a session's write.
+    once: Option<Once>,
+    /// Its client does not ask again and knows nothing.
+    gave_up: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +74,8 @@ struct Client {
     left: u64,
     /// Requests that are not answered, but for those of bursts.
     under_way: u32,
+    /// Every other client has sessions.
+    sessions: Option<Sessions>,
 }
 
 /// Counts of outcomes.
@@ -82,6 +91,10 @@ pub struct Outcomes {
     pub unknown: u64,
     /// Requests sent elsewhere.
     pub redirected: u64,
+    /// Writes sent again under their session until their outcome was known.
+    pub repeated: u64,
+    /// Writes sent again under their session although it was.
+    pub probes: u64,
     /// Whole histories for which the linearizability checker's budget did not suffice.
     pub unjudged: u64,
 }
@@ -197,6 +210,7 @@ impl Workload {
                 key: 0,
                 left: 0,
                 under_way: 0,
+                sessions: (number % 2 == 1).then(|| Sessions::new(mix(seed, !number))),
             }
         };
         let clients = (0..plan.clients).map(client).collect();
@@ -279,6 +293,11 @@ impl Workload {
             state.node = rng.below(nodes) as usize;
             return None;
         }
+        if begins && let Some(again) = self.again(client) {
+            return Some(again);
+        }
+        let state = &mut self.clients[client];
+        let rng = &mut state.rng;
         let any = rng.below(keys) as usize;
         if begins {
             state.key = any;
@@ -357,6 +376,14 @@ impl Workload {
             Asker::Client(client) | Asker::Burst { client, .. } => (client * self.nodes + ask.node) as u64,
             Asker::Last(_) => u64::MAX - self.next_id,
         };
+        let once = match (ask.asker, ask.reads) {
+            (Asker::Client(client) | Asker::Burst { client, .. }, false) => {
+                let sessions = self.clients[client].sessions.as_mut();
+                sessions.map(|sessions| sessions.assign(now_us, &body))
+            }
+            _ => None,
+        };
+        let session = once.as_ref().map(Once::session);
         self.pending.insert(
             id,
             Pending {
@@ -368,6 +395,8 @@ impl Workload {
                 begun_us: now_us,
                 deadline_us: None,
                 timeout_ms: ask.timeout_ms,
+                once,
+                gave_up: false,
             },
         );
         let request = ClientRequest {
@@ -375,7 +404,7 @@ impl Workload {
             stream,
             target: key.target,
             body,
-            session: None,
+            session,
             mode: ask.mode,
             timeout_ms: ask.timeout_ms,
         };

@@ -178,6 +178,19 @@ impl World {
         let Some((applied, digest)) = found else {
             return Ok(None);
         };
+        let sessions = process
+            .store
+            .sessions(shard)
+            .map_err(|error| broken(error.to_string()))?;
+        if let Some((kept, counted)) = sessions
+            && kept != counted
+        {
+            let detail = format!(
+                "shard {shard} on node {}: the totals say {kept:?}, the table holds {counted:?}",
+                node + 1
+            );
+            return Err(Violation::new("a session table's totals are exact", detail));
+        }
         self.counts.digests += 1;
         self.oracles
             .state_machine

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use quorate_sim::script::{MILLISECOND, Next};
+use quorate_sim::script::{MILLISECOND, Next, Opened};
 use quorate_sim::{Call, Ended, Retry, SECOND, Setup, Violation, World};
 
 use crate::support::{Chance, close, partitions};
@@ -80,12 +80,19 @@ enum Doing {
     Reading,
 }
 
+/// Asked again until it is answered, and run once.
+fn once(call: Call, session: &mut Opened) -> Call {
+    let call = call.session(session.next_write()).retry(Retry::Always);
+    call.attempt_ms(ATTEMPT_MS).within_ms(END_US / 1000 / 2)
+}
+
 /// A client with a key of its own: 50 % appends, 50 % reads that must see its own last value.
 fn own_key(
     own: Rc<RefCell<Own>>,
     round: u64,
     id: u64,
     mut chance: Chance,
+    mut session: Opened,
     stop: Rc<RefCell<bool>>,
 ) -> impl FnMut(u64, Option<&Ended>) -> Next {
     let (mut doing, mut next_token, mut keys, mut is_thinking) = (Doing::Nothing, 0, 0, false);
@@ -128,7 +135,7 @@ fn own_key(
             let token = format!("x {id} {next_token} y");
             next_token += 1;
             doing = Doing::Appending(token.clone());
-            Call::append(&own.key, token).attempt_ms(ATTEMPT_MS).into()
+            once(Call::append(&own.key, token), &mut session).into()
         } else {
             doing = Doing::Reading;
             Call::get(&own.key).attempt_ms(ATTEMPT_MS).into()
@@ -141,6 +148,7 @@ fn shared_keys(
     id: u64,
     keys: u64,
     mut chance: Chance,
+    mut session: Opened,
     stop: Rc<RefCell<bool>>,
 ) -> impl FnMut(u64, Option<&Ended>) -> Next {
     let (mut next_token, mut is_thinking) = (0, false);
@@ -155,9 +163,7 @@ fn shared_keys(
         let key = format!("shared {}", chance.below(keys));
         next_token += 1;
         match chance.below(100) {
-            0..50 => Call::append(key, format!("x {id} {next_token} y"))
-                .attempt_ms(ATTEMPT_MS)
-                .into(),
+            0..50 => once(Call::append(key, format!("x {id} {next_token} y")), &mut session).into(),
             50..55 => Call::put(key, format!("w {id} {next_token}"))
                 .retry(Retry::IfRefused)
                 .into(),
@@ -184,14 +190,18 @@ impl Generic {
             let stop = Rc::new(RefCell::new(false));
             for (id, own) in owns.iter().enumerate() {
                 let (name, id) = (format!("client {round}.{id}"), id as u64);
+                let session = world.open_session();
                 let own_chance = Chance::new(seed ^ (round << 32) ^ (id << 16));
                 own.borrow_mut().key.clear();
                 if self.random {
                     let id = round * self.clients + id;
                     let keys = KEYS_PER_CLIENT * self.clients;
-                    world.spawn(name, shared_keys(id, keys, own_chance, stop.clone()));
+                    world.spawn(name, shared_keys(id, keys, own_chance, session, stop.clone()));
                 } else {
-                    world.spawn(name, own_key(own.clone(), round, id, own_chance, stop.clone()));
+                    world.spawn(
+                        name,
+                        own_key(own.clone(), round, id, own_chance, session, stop.clone()),
+                    );
                 }
             }
             self.faults(&mut world, &mut chance)?;

@@ -7,11 +7,12 @@
 //! QUORATE_SEEDS=full cargo test --release -p quorate-sim --test lab
 //! ```
 //!
-//! Clients have no sessions yet: an append whose outcome is unknown is given up, not repeated, so what is asked of
-//! it is that it is there at most once. What was acknowledged is there exactly once and in order.
+//! Appends of rows K are sent under a session until they are answered, so that each is there exactly once and in
+//! order; of one whose client gave up, that it is there at most once.
 
 mod bugs;
 mod generic;
 mod kv;
+mod sessions;
 mod stores;
 mod support;

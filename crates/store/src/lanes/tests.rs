@@ -27,6 +27,13 @@ fn routed(order: u64, body: ForwardBody) -> Routed {
     }
 }
 
+fn unsure(order: u64) -> Routed {
+    Routed {
+        unsure: Some(UnknownReason::ConnectionLost),
+        ..write(order)
+    }
+}
+
 fn write(order: u64) -> Routed {
     routed(order, ForwardBody::Write(Op::Noop))
 }
@@ -163,4 +170,18 @@ fn late_ones_are_taken_out_of_the_middle() {
     assert_eq!(late.len(), 1);
     lanes.release(key);
     assert_eq!(go_on(&mut lanes, HERE), (vec![1, 3], vec![]));
+}
+
+/// Found by seed 804 of the profile `everything`: two appends of one connection came back when their leader changed. The
+/// message with the first had been lost, the second had been applied. Sent again, the first ran behind it and the
+/// second got its old answer.
+#[test]
+fn of_writes_that_may_have_run_only_the_last_goes_again() {
+    let mut lanes = Lanes::default();
+    for order in 1..=2 {
+        come(&mut lanes, write(order), HERE);
+    }
+    lanes.returned(unsure(1), THERE);
+    lanes.returned(unsure(2), THERE);
+    assert_eq!(go_on(&mut lanes, THERE), (vec![2], vec![1]));
 }
