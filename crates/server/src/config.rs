@@ -133,6 +133,8 @@ pub struct ServerConfig {
     pub log_retention_bytes: u64,
     /// With fewer bytes left on the log's disk the store is full (H1); 0: never.
     pub low_space_bytes: u64,
+    /// Bytes of snapshots sent in a second; 0: as fast as they go.
+    pub snapshot_bytes_per_second: u64,
     /// Who syncs the log.
     pub log_sync: LogSync,
     /// What is logged, in the syntax of `tracing`'s filters; read by the executable, not checked here.
@@ -330,6 +332,13 @@ impl ServerConfig {
                 64 << 30,
             )?,
             log_retention_bytes,
+            snapshot_bytes_per_second: size(
+                "snapshot_bytes_per_second",
+                layer.snapshot_bytes_per_second,
+                64 << 20,
+                0,
+                1 << 40,
+            )?,
             low_space_bytes: size("low_space_bytes", layer.low_space_bytes, 256 << 20, 0, 1 << 50)?,
             log_sync: layer.log_sync.unwrap_or_default(),
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),

@@ -106,6 +106,10 @@ pub struct Counters {
     pub peer_written_bytes: u64,
     /// Snapshots sent whole.
     pub snapshots_sent: u64,
+    /// Snapshots begun to be sent.
+    pub snapshots_begun: u64,
+    /// Chunks of snapshots sent again.
+    pub snapshot_chunks_resent: u64,
     /// Snapshots installed.
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).
@@ -320,6 +324,8 @@ impl Exposition {
             peer_read_bytes,
             peer_written_bytes,
             snapshots_sent,
+            snapshots_begun,
+            snapshot_chunks_resent,
             snapshots_installed,
             replicas_rebuilt,
             turns,
@@ -377,6 +383,16 @@ impl Exposition {
                 "store_snapshots_sent_total",
                 "Snapshots sent whole.",
                 snapshots_sent,
+            ),
+            (
+                "store_snapshots_begun_total",
+                "Snapshots begun to be sent.",
+                snapshots_begun,
+            ),
+            (
+                "store_snapshot_chunks_resent_total",
+                "Chunks of snapshots sent again, because they may have been lost.",
+                snapshot_chunks_resent,
             ),
             (
                 "store_snapshots_installed_total",

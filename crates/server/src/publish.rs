@@ -97,6 +97,8 @@ fn count(reactor: &mut Reactor) {
         peer_read_bytes: peers.bytes_in,
         peer_written_bytes: peers.bytes_out,
         snapshots_sent: store.snapshots_sent,
+        snapshots_begun: store.snapshots_begun,
+        snapshot_chunks_resent: store.snapshot_chunks_resent,
         snapshots_installed: store.snapshots_installed,
         replicas_rebuilt: store.replicas_rebuilt,
         turns: own.turns,

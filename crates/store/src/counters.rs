@@ -15,6 +15,10 @@ pub struct Counters {
     pub elections: u64,
     /// Snapshots that a follower confirmed to have installed.
     pub snapshots_sent: u64,
+    /// Snapshots begun to be sent.
+    pub snapshots_begun: u64,
+    /// Chunks of snapshots that were sent again because they may have been lost.
+    pub snapshot_chunks_resent: u64,
     /// Snapshots installed here and durable.
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).

@@ -311,7 +311,6 @@ impl<E: Engine> Store<E> {
                 Outcome::Unknown(UnknownReason::ConnectionLost),
             );
         }
-        self.abort_snapshots(store);
         for replica in &mut self.replicas {
             if let Some(peer) = replica.descriptor.replica_on(store) {
                 replica.raft.report_unreachable(peer);

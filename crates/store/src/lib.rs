@@ -19,7 +19,8 @@
 //! | `apply` | committed entries into one engine batch, then the answers |
 //! | `ticker` | time: elections, deadlines, expiry (rules T), spreading leaders |
 //! | `log_gc` | forgetting entries that the engine has made durable |
-//! | `snapshot` | feeding a follower that is too far behind (P5) |
+//! | `snapshot_send` | feeding a follower that is too far behind |
+//! | `snapshot` | staging and installing what it is fed (P5) |
 //! | `health` | a disk that is full or slow (rules H) |
 //! | `rebuild` | a replica whose log was damaged comes back from its peers (P3) |
 //! | [`inspect`] | what a stopped store's log and engine hold |
@@ -50,6 +51,7 @@ mod replica;
 mod router;
 mod shard_log;
 mod snapshot;
+mod snapshot_send;
 mod space;
 mod status;
 mod store;

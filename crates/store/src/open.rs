@@ -78,6 +78,7 @@ impl<E: Engine> Store<E> {
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
             last_snapshot: crate::gateway::spread(process),
+            snapshot_allowance: 1,
             next_space,
             garbage: garbage.into_iter().map(|garbage| (garbage, last_batch)).collect(),
             routes_version: 0,

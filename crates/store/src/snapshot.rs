@@ -1,18 +1,21 @@
-//! Snapshots: a consistent view, sent in checksummed chunks to a follower whose log position is gone, staged
-//! in a space of its own and installed by one batch (P5).
+//! Receiving a snapshot: chunks are staged in a space of their own, the whole is installed by one batch (P5).
 //!
-//! Sender: the core asks for a snapshot message; a view is taken at that moment and chunks follow, a few in
-//! flight. Receiver: chunks are loaded into a fresh space that nothing refers to; after the last one the
-//! message is stepped into the core. If it accepts, one batch switches the shard to the new space, is made
-//! durable, the log is reset, and only then is the snapshot acknowledged.
+//! Chunks are loaded into a fresh space that nothing refers to; after the last one the message is stepped into the
+//! core. If it accepts, one batch switches the shard to the new space, is made durable, the log is reset, and only
+//! then is the snapshot acknowledged. What is staged stays when the connection breaks: `snapshot_send` goes on where
+//! it was.
 
 use bytes::Bytes;
 use quorate_proto::{
     Outcome, PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, UnknownReason, decode_pairs,
-    encode_pair,
 };
+<<<<<<< HEAD
 use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, Term, mutant};
 use quorate_storage::engine::{BatchSeq, Engine, WriteBatch};
+=======
+use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, mutant};
+use quorate_storage::engine::{Engine, WriteBatch};
+>>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
 
@@ -23,6 +26,7 @@ use crate::replica::Installing;
 use crate::space;
 use crate::store::Store;
 
+<<<<<<< HEAD
 /// Chunks sent and not yet acknowledged.
 const WINDOW: usize = 4;
 /// Ticks without an acknowledgement after which the sender gives up and the core starts over.
@@ -43,19 +47,24 @@ pub(crate) struct Sending<V> {
     read_all: bool,
     last_ack_tick: u64,
 }
+=======
+/// Ticks without progress after which either side gives up, and the core starts over.
+pub(crate) const STALL_TICKS: u64 = 200;
+>>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
 
 /// A snapshot being staged.
 pub(crate) struct Receiving {
     id: u64,
     from: ReplicaId,
-    from_store: StoreId,
     space: Space,
     header: SnapshotHeader,
     next_seq: u32,
     complete: bool,
+    last_chunk_tick: u64,
 }
 
 impl<E: Engine> Store<E> {
+<<<<<<< HEAD
     /// The core wants a snapshot sent to `peer`.
     pub(crate) fn send_snapshot(
         &mut self,
@@ -198,32 +207,24 @@ impl<E: Engine> Store<E> {
             .extend(space::all_of(spaces).map(|garbage| (garbage, since)));
     }
 
+=======
+>>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
     fn discard(&mut self, shard: ShardId) {
         if let Some(receiving) = self.receiving.remove(&shard) {
             self.drop_later(receiving.space.into(), self.engine.last_batch());
         }
     }
 
-    pub(crate) fn snapshots_tick(&mut self, _times: Times) -> Result<(), StoreError> {
-        let ticks = self.ticks;
-        let over: Vec<_> = self
-            .sending
+    /// Gives up what nobody goes on with.
+    pub(crate) fn receiving_tick(&mut self) {
+        let abandoned: Vec<_> = self
+            .receiving
             .iter()
-            .filter_map(|((shard, peer), sending)| {
-                let leader = self
-                    .router
-                    .replica_of(*shard)
-                    .map(|at| &self.replicas[at])
-                    .filter(|r| r.is_leader());
-                let progress = leader.and_then(|leader| leader.raft.progress(*peer));
-                let installed =
-                    progress.is_some_and(|progress| progress.matched >= sending.header.meta.index);
-                let given_up = leader.is_none() || ticks >= sending.last_ack_tick + STALL_TICKS;
-                (installed || given_up).then_some(((*shard, *peer), installed))
-            })
+            .filter(|(_, r)| !r.complete && self.ticks >= r.last_chunk_tick + STALL_TICKS)
+            .map(|(shard, _)| *shard)
             .collect();
-        for (key, installed) in over {
-            self.end_sending(key, installed);
+        for shard in abandoned {
+            self.discard(shard);
         }
         // Complete, stepped, and not taken by the core: it was too old.
         let refused: Vec<_> = self
@@ -241,7 +242,6 @@ impl<E: Engine> Store<E> {
         for shard in refused {
             self.discard(shard);
         }
-        Ok(())
     }
 
     pub(crate) fn snapshot_chunk(
@@ -284,11 +284,11 @@ impl<E: Engine> Store<E> {
             let receiving = Receiving {
                 id: chunk.id,
                 from: chunk.from,
-                from_store: from,
                 space,
                 header: chunk.header.clone(),
                 next_seq: 0,
                 complete: false,
+                last_chunk_tick: self.ticks,
             };
             self.receiving.insert(shard, receiving);
         }
@@ -325,6 +325,7 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         receiving.next_seq += 1;
+        receiving.last_chunk_tick = self.ticks;
         receiving.complete = chunk.last;
         let next = receiving.next_seq;
         self.engine.bulk_load(pairs)?;

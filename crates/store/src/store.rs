@@ -20,8 +20,13 @@ use crate::health::Health;
 use crate::io::{Effects, Input, PeerTable, StoreOptions, Times};
 use crate::replica::{Replica, Waiter};
 use crate::router::Router;
+<<<<<<< HEAD
 use crate::snapshot::{Receiving, Sending};
 use crate::space::Garbage;
+=======
+use crate::snapshot::Receiving;
+use crate::snapshot_send::Sending;
+>>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
 use crate::{ClientOutcome, Refusal};
 
 /// One node's shards.
@@ -57,6 +62,8 @@ pub struct Store<E: Engine> {
     pub(crate) sending: BTreeMap<(ShardId, quorate_raft::ReplicaId), Sending<E::Snapshot>>,
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
     pub(crate) last_snapshot: u64,
+    /// Bytes of snapshots that may be sent before the next tick; below zero after a chunk that was larger.
+    pub(crate) snapshot_allowance: i64,
     pub(crate) next_space: u32,
     /// What nothing refers to once the batch is durable.
     pub(crate) garbage: VecDeque<(Garbage, BatchSeq)>,
@@ -72,7 +79,7 @@ impl<E: Engine> Store<E> {
             Input::PeerUp { store } => {
                 self.peers.up(store, times.mono_us);
                 self.greet(store);
-                Ok(())
+                self.resume_snapshots(store)
             }
             Input::PeerDown { store } => {
                 self.peer_down(store);

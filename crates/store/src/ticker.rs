@@ -50,7 +50,8 @@ impl<E: Engine> Store<E> {
         self.health_tick(times);
         self.bound_replay();
         self.gateway_tick(times);
-        self.snapshots_tick(times)?;
+        self.sending_tick()?;
+        self.receiving_tick();
         self.drop_garbage()?;
         if self.shutting_down || self.health.is_unwell() {
             self.hand_over()?;

@@ -183,6 +183,14 @@ pub struct ConfigLayer {
         help_heading = "Storage"
     )]
     pub low_space_bytes: Option<ByteSize>,
+    /// Snapshots sent in a second, to all followers together; 0: as fast as they go [default: 64MiB]
+    #[arg(
+        long,
+        env = "QUORATE_SNAPSHOT_BYTES_PER_SECOND",
+        value_name = "SIZE",
+        help_heading = "Storage"
+    )]
+    pub snapshot_bytes_per_second: Option<ByteSize>,
     /// Who syncs the log. inline: the reactor. thread: a thread beside it. auto: inline while syncs are quick
     /// [default: auto]
     #[arg(long, env = "QUORATE_LOG_SYNC", value_name = "HOW", help_heading = "Storage")]
@@ -229,6 +237,7 @@ impl ConfigLayer {
                 .or(below.log_retention_bytes_per_shard),
             log_retention_bytes: self.log_retention_bytes.or(below.log_retention_bytes),
             low_space_bytes: self.low_space_bytes.or(below.low_space_bytes),
+            snapshot_bytes_per_second: self.snapshot_bytes_per_second.or(below.snapshot_bytes_per_second),
             log_sync: self.log_sync.or(below.log_sync),
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),

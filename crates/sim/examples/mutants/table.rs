@@ -342,6 +342,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "snapshots",
+        "resume-skips-what-was-lost",
+        ALL,
+        "P5: a snapshot goes on behind the chunks that were lost with a connection",
+    ),
+    mutant(
+        "snapshots",
         "snapshot-without-the-shards-time",
         ALL,
         "T1: a snapshot leaves the shard's time out",

@@ -199,6 +199,11 @@ impl Plan {
             session_ttl_ms: sessions.ttl_ms,
             sessions_max: sessions.most,
             session_bytes_max: sessions.bytes_max,
+            snapshot_bytes_per_second: if rng.one_in(2) {
+                0
+            } else {
+                rng.range_log(20_000, 10_000_000)
+            },
             requests_max: if rng.one_in(8) { 2 } else { 1_000 },
             low_space_bytes: 64 << 10,
             spread_leaders: rng.one_in(2),

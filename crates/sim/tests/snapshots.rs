@@ -1,0 +1,198 @@
+//! How a snapshot travels: no faster than allowed, and on from where it was after a loss.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use quorate_proto::PeerMessage;
+use quorate_sim::script::{MILLISECOND, Passing, Verdict};
+use quorate_sim::{Call, SECOND, Setup, World};
+
+const KEYS: usize = 120;
+const VALUE_BYTES: usize = 1_000;
+const RATE: u64 = 60_000;
+
+/// Times that each chunk was sent, by snapshot and number, and when the first and the last one were.
+#[derive(Default)]
+struct Chunks {
+    sent: BTreeMap<(u64, u32), u64>,
+    span_us: Option<(u64, u64)>,
+}
+
+impl Chunks {
+    fn snapshots(&self) -> usize {
+        let ids: std::collections::BTreeSet<u64> = self.sent.keys().map(|(id, _)| *id).collect();
+        ids.len()
+    }
+}
+
+struct Story {
+    world: World,
+    leader: usize,
+    away: usize,
+    chunks: Rc<RefCell<Chunks>>,
+}
+
+/// A follower that comes back to a leader whose log begins behind it, with some two seconds of snapshot to come.
+/// `lose` decides which messages are lost.
+fn story(mut lose: impl FnMut(&Passing<'_>) -> bool + 'static) -> Story {
+    let mut setup = Setup::new(3).log_bytes(4_000);
+    setup.plan.store.snapshot_chunk_bytes = 2_000;
+    setup.plan.store.snapshot_bytes_per_second = RATE;
+    let mut world = setup.start();
+    let leader = world.await_leader(1).unwrap();
+    let away = (leader + 1) % 3;
+    world.isolate(away);
+    let client = world.client("a");
+    world.limit_client(client, &[leader]);
+    for key in 0..KEYS {
+        let call = Call::put(format!("k{key}"), vec![b'v'; VALUE_BYTES]);
+        assert!(world.ask(client, call).unwrap().is_done());
+    }
+    world.run_for(SECOND).unwrap();
+    assert!(world.log_kept(leader, 1).unwrap().0 < 10_000, "the log is cut");
+    let chunks = Rc::new(RefCell::new(Chunks::default()));
+    let seen = Rc::clone(&chunks);
+    world.filter(move |passing| {
+        if let PeerMessage::SnapshotChunk(chunk) = passing.message {
+            let mut seen = seen.borrow_mut();
+            *seen.sent.entry((chunk.id, chunk.seq)).or_default() += 1;
+            let began = seen.span_us.map_or(passing.now_us, |(began, _)| began);
+            seen.span_us = Some((began, passing.now_us));
+        }
+        if lose(passing) {
+            Verdict::Drop
+        } else {
+            Verdict::Pass
+        }
+    });
+    world.rejoin(away);
+    Story {
+        world,
+        leader,
+        away,
+        chunks,
+    }
+}
+
+impl Story {
+    fn wait_for_chunks(&mut self, count: usize) {
+        let chunks = Rc::clone(&self.chunks);
+        self.world
+            .wait_until("chunks are sent", 10 * SECOND, |_| {
+                chunks.borrow().sent.len() >= count
+            })
+            .unwrap();
+    }
+
+    fn end(mut self) -> World {
+        let away = self.away;
+        self.world
+            .wait_until("the snapshot is installed", 30 * SECOND, |world| {
+                world
+                    .counters(away)
+                    .is_some_and(|counters| counters.snapshots_installed > 0)
+            })
+            .unwrap();
+        self.world.await_equal(1, 5 * SECOND).unwrap();
+        let value = self.world.local_value(away, 1, b"k77").unwrap().unwrap();
+        assert!(value.ends_with(&[b'v'; VALUE_BYTES]));
+        let counters = self.world.counters(away).unwrap();
+        assert_eq!(counters.snapshots_installed, 1);
+        self.world.heal_and_check().unwrap();
+        self.world
+    }
+}
+
+#[test]
+fn a_snapshot_keeps_to_its_rate_and_writes_go_on_meanwhile() {
+    let mut story = story(|_| false);
+    story.wait_for_chunks(10);
+    let (leader, client) = (story.leader, story.world.client("b"));
+    story.world.limit_client(client, &[leader]);
+    let began_us = story.world.now_us();
+    assert!(
+        story
+            .world
+            .ask(client, Call::put("k1", "meanwhile"))
+            .unwrap()
+            .is_done()
+    );
+    assert!(story.world.now_us() - began_us < 100 * MILLISECOND);
+    let chunks = Rc::clone(&story.chunks);
+    story.end();
+    let chunks = chunks.borrow();
+    let bytes = (KEYS * VALUE_BYTES) as u64;
+    let (began, ended) = chunks.span_us.unwrap();
+    let at_full_rate_us = bytes * SECOND / RATE;
+    assert!(
+        ended - began >= at_full_rate_us * 9 / 10,
+        "{bytes} bytes in {} us, {RATE} a second are allowed",
+        ended - began
+    );
+    assert!(chunks.sent.values().all(|times| *times == 1), "nothing was lost");
+}
+
+#[test]
+fn a_snapshot_goes_on_where_it_was_when_its_connection_breaks() {
+    let mut story = story(|_| false);
+    for round in 1..=3 {
+        story.wait_for_chunks(round * 15);
+        story.world.cut(story.leader, story.away);
+        story.world.run_for(SECOND / 2).unwrap();
+        story.world.heal(story.leader, story.away);
+    }
+    let (leader, chunks) = (story.leader, Rc::clone(&story.chunks));
+    let world = story.end();
+    assert_eq!(world.counters(leader).unwrap().snapshots_begun, 1);
+    let chunks = chunks.borrow();
+    assert_eq!(chunks.snapshots(), 1);
+    let again = chunks.sent.values().filter(|times| **times > 1).count();
+    // What is in flight when it breaks, and what is in flight when it has come back.
+    assert!(
+        again <= 3 * 2 * 4,
+        "{again} chunks were sent again, 4 are in flight at most"
+    );
+}
+
+#[test]
+fn a_snapshot_survives_lost_chunks_and_acknowledgements() {
+    let mut count = 0u32;
+    let story = story(move |passing| {
+        let is_its = matches!(
+            passing.message,
+            PeerMessage::SnapshotChunk(_) | PeerMessage::SnapshotAck(_)
+        );
+        count += u32::from(is_its);
+        // One in eight, without a period that could fall in step with what is sent again.
+        is_its && count.wrapping_mul(0x9E37_79B9) >> 29 == 0
+    });
+    let leader = story.leader;
+    let world = story.end();
+    let counters = world.counters(leader).unwrap();
+    assert_eq!(counters.snapshots_begun, 1);
+    assert!(counters.snapshot_chunks_resent > 0, "{counters:?}");
+}
+
+#[test]
+fn a_receiver_that_was_restarted_is_sent_the_snapshot_from_the_start() {
+    let mut story = story(|_| false);
+    story.wait_for_chunks(20);
+    story.world.crash(story.away);
+    story.world.start_node(story.away);
+    story.world.run_for(SECOND).unwrap();
+    let leader = story.leader;
+    let world = story.end();
+    assert_eq!(world.counters(leader).unwrap().snapshots_begun, 2);
+}
+
+#[test]
+fn the_snapshot_of_a_dead_sender_is_replaced_by_one_of_the_new_leader() {
+    let mut story = story(|_| false);
+    story.wait_for_chunks(20);
+    story.world.crash(story.leader);
+    let leader = story.leader;
+    story.world.run_for(10 * SECOND).unwrap();
+    story.world.start_node(leader);
+    story.end();
+}
