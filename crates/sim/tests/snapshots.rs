@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use quorate_proto::PeerMessage;
-use quorate_sim::script::{MILLISECOND, Passing, Verdict};
+use quorate_sim::script::{MILLISECOND, MessageKind, Passing, Verdict};
 use quorate_sim::{Call, SECOND, Setup, World};
 
 const KEYS: usize = 120;
@@ -184,6 +184,37 @@ fn a_receiver_that_was_restarted_is_sent_the_snapshot_from_the_start() {
     let leader = story.leader;
     let world = story.end();
     assert_eq!(world.counters(leader).unwrap().snapshots_begun, 2);
+}
+
+/// Found by seed 1795276288155709 of profile everything: a sender whose chunks had all been acknowledged waited for
+/// ever for a receiver that died before it could say that it had installed them, and fed it nothing else.
+#[test]
+fn a_receiver_that_dies_behind_the_last_chunk_is_fed_again() {
+    let silent = Rc::new(RefCell::new(false));
+    let lost = Rc::clone(&silent);
+    let mut story = story(move |passing| *lost.borrow() && passing.kind() == MessageKind::AppendResponse);
+    let (leader, away) = (story.leader, story.away);
+    *silent.borrow_mut() = true;
+    story
+        .world
+        .wait_until("all chunks are staged", 10 * SECOND, |world| {
+            world.replica(away, 1).is_some_and(|replica| replica.installing)
+        })
+        .unwrap();
+    story.world.crash(away);
+    *silent.borrow_mut() = false;
+    // Meanwhile the log is cut behind what was sent.
+    let client = story.world.client("c");
+    story.world.limit_client(client, &[leader]);
+    for key in 0..20 {
+        let call = Call::put(format!("m{key}"), vec![b'w'; VALUE_BYTES]);
+        assert!(story.world.ask(client, call).unwrap().is_done());
+    }
+    story.world.start_node(away);
+    story.world.run_for(SECOND).unwrap();
+    story.world.await_equal(1, 30 * SECOND).unwrap();
+    assert_eq!(story.world.counters(leader).unwrap().snapshots_begun, 2);
+    story.world.heal_and_check().unwrap();
 }
 
 #[test]

@@ -38,6 +38,7 @@ impl<E: Engine> Store<E> {
                         .map_err(StoreError::raft(shard))?;
                 }
                 self.buffers.reuse_entries(entries);
+                self.collect_log(at);
                 self.mark(at);
                 self.serve_applied(times, at)?;
             }

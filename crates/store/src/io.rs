@@ -121,18 +121,15 @@ pub struct StoreOptions {
     pub append_bytes_max: u64,
     /// Bytes of one snapshot chunk.
     pub snapshot_chunk_bytes: usize,
-<<<<<<< HEAD
     /// Milliseconds after its opening that a session is forgotten (S3).
     pub session_ttl_ms: u64,
     /// Sessions that a shard remembers; with more, the oldest are forgotten (S3).
     pub sessions_max: u64,
     /// Bytes that a shard's session table may take; with more, the oldest sessions are forgotten (S3).
     pub session_bytes_max: u64,
-=======
     /// Bytes of snapshots sent in a second, to all followers together; 0: as fast as they go. Counted by
     /// the tick, and chunks are sent whole.
     pub snapshot_bytes_per_second: u64,
->>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
     /// Requests under way through this node; more are refused as busy.
     pub requests_max: usize,
     /// Move leaderships to each shard's preferred store.
@@ -157,13 +154,10 @@ impl Default for StoreOptions {
             durable_every_bytes: 32 << 20,
             append_bytes_max: 1 << 20,
             snapshot_chunk_bytes: 256 << 10,
-<<<<<<< HEAD
             session_ttl_ms: 24 * 3_600_000,
             sessions_max: 100_000,
             session_bytes_max: 64 << 20,
-=======
             snapshot_bytes_per_second: 64 << 20,
->>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
             requests_max: 200_000,
             spread_leaders: true,
             low_space_bytes: 256 << 20,

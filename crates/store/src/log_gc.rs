@@ -7,6 +7,7 @@ use quorate_storage::engine::{BatchSeq, Engine};
 use quorate_storage::log::LogOp;
 
 use crate::error::StoreError;
+use crate::replica::Replica;
 use crate::store::Store;
 
 impl<E: Engine> Store<E> {
@@ -58,7 +59,9 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    /// Removes what exceeds the bounds.
+    /// Removes what exceeds the bounds, as far as the engine is durable; what is not is removed when it is. Called
+    /// whenever more was applied or has become durable, so that nothing exceeds them for longer than that takes, and
+    /// now and then for logs that were too long when the store was opened.
     pub(crate) fn collect_log(&mut self, at: usize) {
         if !self.cut_log(at) {
             self.want_durable();
@@ -71,9 +74,12 @@ impl<E: Engine> Store<E> {
             self.options.log_retention_bytes,
             self.options.log_retention_entries,
         );
+        let exceeds = |replica: &Replica| {
+            let log = replica.raft.storage();
+            log.bytes() > bytes || log.len() > count
+        };
         let replica = &mut self.replicas[at];
-        let log = replica.raft.storage();
-        if log.bytes() <= bytes && log.len() <= count {
+        if !exceeds(replica) {
             return true;
         }
         // Half of the bound is left, so that this does not run for each entry.
@@ -93,7 +99,7 @@ impl<E: Engine> Store<E> {
         );
         let shard = replica.descriptor.shard;
         self.log_ops.push(LogOp::Compact { shard, index, term });
-        true
+        !exceeds(&self.replicas[at])
     }
 
     /// Entries kept per shard, for tests and status.

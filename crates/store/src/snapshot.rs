@@ -9,13 +9,8 @@ use bytes::Bytes;
 use quorate_proto::{
     Outcome, PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, UnknownReason, decode_pairs,
 };
-<<<<<<< HEAD
-use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, Term, mutant};
-use quorate_storage::engine::{BatchSeq, Engine, WriteBatch};
-=======
 use quorate_raft::{AppendWork, Message, MessageBody, ReplicaId, Snapshot, mutant};
-use quorate_storage::engine::{Engine, WriteBatch};
->>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
+use quorate_storage::engine::{BatchSeq, Engine, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
 
@@ -26,31 +21,8 @@ use crate::replica::Installing;
 use crate::space;
 use crate::store::Store;
 
-<<<<<<< HEAD
-/// Chunks sent and not yet acknowledged.
-const WINDOW: usize = 4;
-/// Ticks without an acknowledgement after which the sender gives up and the core starts over.
-const STALL_TICKS: u64 = 200;
-
-/// A snapshot on its way to a follower.
-pub(crate) struct Sending<V> {
-    id: u64,
-    to: StoreId,
-    from: ReplicaId,
-    view: V,
-    spaces: Spaces,
-    header: SnapshotHeader,
-    /// The last key sent, relative to the space.
-    after: Option<Bytes>,
-    next_seq: u32,
-    acknowledged: u32,
-    read_all: bool,
-    last_ack_tick: u64,
-}
-=======
 /// Ticks without progress after which either side gives up, and the core starts over.
 pub(crate) const STALL_TICKS: u64 = 200;
->>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
 
 /// A snapshot being staged.
 pub(crate) struct Receiving {
@@ -64,151 +36,11 @@ pub(crate) struct Receiving {
 }
 
 impl<E: Engine> Store<E> {
-<<<<<<< HEAD
-    /// The core wants a snapshot sent to `peer`.
-    pub(crate) fn send_snapshot(
-        &mut self,
-        at: usize,
-        peer: ReplicaId,
-        to: StoreId,
-        term: Term,
-    ) -> Result<(), StoreError> {
-        let replica = &self.replicas[at];
-        let shard = replica.descriptor.shard;
-        if self.sending.contains_key(&(shard, peer)) {
-            return Ok(());
-        }
-        self.last_snapshot = self.last_snapshot.wrapping_add(1);
-        let mut meta = replica.raft.storage().applied().clone();
-        if mutant!("snapshot-behind-its-data") {
-            meta.index = meta.index.prev();
-            meta.term = replica.raft.term_at(meta.index).unwrap_or(meta.term);
-        }
-        let header = SnapshotHeader {
-            meta,
-            term,
-            epoch: replica.descriptor.epoch,
-            start_slot: replica.descriptor.start_slot,
-            end_slot: replica.descriptor.end_slot,
-            stamp_ms: replica.applied.stamp_ms,
-        };
-        let sending = Sending {
-            id: self.last_snapshot,
-            to,
-            from: replica.descriptor.replica,
-            view: self.engine.snapshot(),
-            spaces: replica.descriptor.spaces(),
-            header,
-            after: None,
-            next_seq: 0,
-            acknowledged: 0,
-            read_all: false,
-            last_ack_tick: self.ticks,
-        };
-        self.sending.insert((shard, peer), sending);
-        self.pump(shard, peer)
-    }
-
-    /// Sends chunks as far as the window allows.
-    fn pump(&mut self, shard: ShardId, peer: ReplicaId) -> Result<(), StoreError> {
-        let Some(sending) = self.sending.get_mut(&(shard, peer)) else {
-            return Ok(());
-        };
-        while !sending.read_all && ((sending.next_seq - sending.acknowledged) as usize) < WINDOW {
-            let (pairs, more) = kv::export(
-                &sending.view,
-                sending.spaces,
-                sending.after.as_deref(),
-                self.options.snapshot_chunk_bytes,
-            )?;
-            let mut encoded = Vec::new();
-            for (key, value) in &pairs {
-                encode_pair(&mut encoded, key, value);
-            }
-            if let Some((key, _)) = pairs.last() {
-                sending.after = Some(key.clone());
-            }
-            sending.read_all = !more;
-            let chunk = SnapshotChunk {
-                shard,
-                from: sending.from,
-                to: peer,
-                id: sending.id,
-                seq: sending.next_seq,
-                header: sending.header.clone(),
-                crc: crc32c::crc32c(&encoded),
-                pairs: encoded.into(),
-                last: !more,
-            };
-            sending.next_seq += 1;
-            self.out
-                .sends
-                .push((sending.to, PeerMessage::SnapshotChunk(chunk)));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn snapshot_ack(&mut self, from: StoreId, ack: SnapshotAck) -> Result<(), StoreError> {
-        let key = (ack.shard, ack.from);
-        let Some(sending) = self
-            .sending
-            .get_mut(&key)
-            .filter(|s| s.id == ack.id && s.to == from)
-        else {
-            return Ok(());
-        };
-        match ack.next {
-            Some(next) if !ack.done => {
-                sending.acknowledged = sending.acknowledged.max(next.min(sending.next_seq));
-                sending.last_ack_tick = self.ticks;
-                self.pump(ack.shard, ack.from)
-            }
-            _ => {
-                self.end_sending(key, ack.done);
-                Ok(())
-            }
-        }
-    }
-
-    fn end_sending(&mut self, key: (ShardId, ReplicaId), ok: bool) {
-        if self.sending.remove(&key).is_some() && ok {
-            self.counters.snapshots_sent += 1;
-        }
-        if let Some(at) = self.router.replica_of(key.0) {
-            self.replicas[at].raft.report_snapshot(key.1, ok);
-            self.mark(at);
-        }
-    }
-
-    /// The connection to a store broke: its chunks may be lost.
-    pub(crate) fn abort_snapshots(&mut self, store: StoreId) {
-        let lost: Vec<_> = self
-            .sending
-            .iter()
-            .filter(|(_, s)| s.to == store)
-            .map(|(key, _)| *key)
-            .collect();
-        for key in lost {
-            self.end_sending(key, false);
-        }
-        let lost: Vec<_> = self
-            .receiving
-            .iter()
-            .filter(|(_, r)| r.from_store == store && !r.complete)
-            .map(|(shard, _)| *shard)
-            .collect();
-        for shard in lost {
-            self.discard(shard);
-        }
-    }
-
     fn drop_later(&mut self, spaces: Spaces, since: BatchSeq) {
         self.garbage
             .extend(space::all_of(spaces).map(|garbage| (garbage, since)));
     }
 
-=======
->>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
     fn discard(&mut self, shard: ShardId) {
         if let Some(receiving) = self.receiving.remove(&shard) {
             self.drop_later(receiving.space.into(), self.engine.last_batch());

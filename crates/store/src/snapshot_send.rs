@@ -14,7 +14,7 @@ use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
 use crate::error::StoreError;
-use crate::kv::{self, Space};
+use crate::kv::{self, Spaces};
 use crate::snapshot::STALL_TICKS;
 use crate::store::Store;
 
@@ -29,7 +29,7 @@ pub(crate) struct Sending<V> {
     to: StoreId,
     from: ReplicaId,
     view: V,
-    space: Space,
+    spaces: Spaces,
     header: SnapshotHeader,
     /// The last key sent, relative to the space.
     after: Option<Bytes>,
@@ -50,6 +50,11 @@ impl<V> Sending<V> {
         let news = next.min(self.next_seq).saturating_sub(oldest);
         self.in_flight.drain(..news as usize);
         news > 0
+    }
+
+    /// Nothing is under way, and there is more to send.
+    fn waits_for_its_share(&self) -> bool {
+        self.in_flight.is_empty() && !self.read_all
     }
 
     /// Goes back to the oldest chunk that is not acknowledged.
@@ -98,7 +103,7 @@ impl<E: Engine> Store<E> {
             to,
             from: replica.descriptor.replica,
             view: self.engine.snapshot(),
-            space: replica.descriptor.space,
+            spaces: replica.descriptor.spaces(),
             header,
             after: None,
             next_seq: 0,
@@ -119,7 +124,7 @@ impl<E: Engine> Store<E> {
         while !sending.read_all && sending.in_flight.len() < WINDOW && self.snapshot_allowance > 0 {
             let (pairs, more) = kv::export(
                 &sending.view,
-                sending.space,
+                sending.spaces,
                 sending.after.as_deref(),
                 self.options.snapshot_chunk_bytes,
             )?;
@@ -232,8 +237,8 @@ impl<E: Engine> Store<E> {
                 let progress = leader.and_then(|leader| leader.raft.progress(*peer));
                 let installed =
                     progress.is_some_and(|progress| progress.matched >= sending.header.meta.index);
-                let given_up = leader.is_none()
-                    || !sending.in_flight.is_empty() && ticks >= sending.moved_at + STALL_TICKS;
+                let stalls = ticks >= sending.moved_at + STALL_TICKS && !sending.waits_for_its_share();
+                let given_up = leader.is_none() || stalls;
                 (installed || given_up).then_some(((*shard, *peer), installed))
             })
             .collect();

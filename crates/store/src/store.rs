@@ -20,13 +20,9 @@ use crate::health::Health;
 use crate::io::{Effects, Input, PeerTable, StoreOptions, Times};
 use crate::replica::{Replica, Waiter};
 use crate::router::Router;
-<<<<<<< HEAD
-use crate::snapshot::{Receiving, Sending};
-use crate::space::Garbage;
-=======
 use crate::snapshot::Receiving;
 use crate::snapshot_send::Sending;
->>>>>>> 0dc158d (store: snapshots keep to a rate and go on where they were)
+use crate::space::Garbage;
 use crate::{ClientOutcome, Refusal};
 
 /// One node's shards.
