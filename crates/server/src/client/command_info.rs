@@ -2,8 +2,9 @@
 
 use quorate_store::kv::glob_match;
 
+use super::command_list::COMMANDS;
 use super::failure::Failure;
-use super::table::{COMMANDS, CommandSpec, find};
+use super::table::{CommandSpec, find};
 use super::{ClientContext, ClientSession, Handled};
 use crate::resp::{Args, Writer};
 

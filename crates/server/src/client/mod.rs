@@ -18,6 +18,7 @@
 mod client_command;
 mod cluster;
 mod command_info;
+mod command_list;
 mod config;
 mod connection;
 mod failure;
@@ -32,6 +33,7 @@ mod ring;
 mod scan;
 mod server_info;
 mod strings;
+mod subcommand_list;
 mod table;
 mod view;
 mod walk;
