@@ -67,6 +67,9 @@ pub struct BenchArgs {
     /// Load before the measurement, in seconds
     #[arg(long, default_value_t = 1.0, value_name = "S", value_parser = parse_seconds)]
     warmup: f64,
+    /// Send each SET by ONCE, in a session of its client that acknowledges what was answered
+    #[arg(long, conflicts_with = "history")]
+    once: bool,
     /// Write every key once first, so that reads find them
     #[arg(long)]
     fill: bool,
@@ -194,6 +197,7 @@ fn plan(args: &BenchArgs) -> Plan {
         keys,
         timeout: Duration::from_millis(args.timeout_ms),
         seed: args.seed,
+        once: args.once,
         history: records.then(tag),
         epoch: Instant::now(),
         phases,

@@ -109,6 +109,8 @@ pub(super) struct Plan {
     pub(super) keys: u64,
     pub(super) timeout: Duration,
     pub(super) seed: u64,
+    /// Writes are sent by ONCE.
+    pub(super) once: bool,
     /// A history is recorded. Its keys carry this tag: they must not exist before.
     pub(super) history: Option<u32>,
     /// From which a history counts its times.

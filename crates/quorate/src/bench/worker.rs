@@ -5,14 +5,16 @@
 //! for a command without pipelining.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
 use quorate_sim::linearizability::History;
+use quorate_store::kv::sessions::session_id;
 
 use super::conn::{Conn, Op};
 use super::history::Recorder;
@@ -40,6 +42,29 @@ struct Client {
     failed: bool,
     /// Where keys of unknown slots go: an index into the endpoints.
     home: usize,
+    /// For ONCE.
+    session: Session,
+}
+
+/// A client's session, with one batch under way.
+struct Session {
+    id: String,
+    last_seq: u64,
+    /// The first number of the batch: all before it are answered.
+    lowest: u64,
+}
+
+impl Session {
+    fn open(rng: &mut Rng) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let random = u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64());
+        let id = session_id(since.as_millis() as u64, random);
+        Self {
+            id: format!("{id:032x}"),
+            last_seq: 0,
+            lowest: 1,
+        }
+    }
 }
 
 pub(super) struct Worker {
@@ -63,10 +88,13 @@ pub(super) struct Worker {
 impl Worker {
     /// `map` begins with the endpoints, in their order. Takes the clients `thread`, `thread + threads`, ….
     pub(super) fn new(plan: Arc<Plan>, thread: usize, map: SlotMap) -> io::Result<Self> {
+        // Sessions of two runs must differ, whatever the seed.
+        let random_seed = RandomState::new().hash_one(thread);
         let clients = (thread..plan.clients)
             .step_by(plan.threads)
             .map(|id| Client {
                 rng: Rng::new(plan.seed ^ (id as u64 + 1).wrapping_mul(0xD6E8_FEB8_6659_FD93)),
+                session: Session::open(&mut Rng::new(random_seed.wrapping_add(id as u64))),
                 conns: Vec::new(),
                 outstanding: 0,
                 again: Vec::new(),
@@ -224,6 +252,8 @@ impl Worker {
 
     fn next_batch(&mut self, phase: &Phase, client: usize, now: Instant) {
         let mut touched: Vec<usize> = Vec::new();
+        let session = &mut self.clients[client].session;
+        session.lowest = session.last_seq + 1;
         let batch = if phase.work == Work::Connect {
             1
         } else {
@@ -330,7 +360,21 @@ impl Worker {
             (Kind::Write, None) => {
                 // Fresh bytes for each write: a value that compresses would flatter the server.
                 self.clients[client].rng.fill(&mut self.value);
-                resp::encode(&mut conn.out, &[b"SET", &key, &self.value]);
+                if self.plan.once {
+                    let session = &mut self.clients[client].session;
+                    session.last_seq += 1;
+                    let (seq, lowest) = (session.last_seq.to_string(), session.lowest.to_string());
+                    let once = [
+                        b"ONCE",
+                        session.id.as_bytes(),
+                        seq.as_bytes(),
+                        b"ACK",
+                        lowest.as_bytes(),
+                    ];
+                    resp::encode(&mut conn.out, &[&once[..], &[b"SET", &key, &self.value]].concat());
+                } else {
+                    resp::encode(&mut conn.out, &[b"SET", &key, &self.value]);
+                }
             }
         }
         conn.sent_at = now;
