@@ -46,17 +46,29 @@ pub struct SessionRow {
 }
 
 /// An answer that a shard keeps for a session.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeldAnswer {
     /// The write's number.
     pub seq: u64,
     /// Its position in a multi-key write.
     pub position: u32,
-    /// Bytes that its own row takes, key and value.
-    pub bytes: u32,
+    /// Where it is.
+    pub kept: Kept,
 }
 
-/// An answer in a shard's state.
+/// Where an answer is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Kept {
+    /// In the session's row: most are small.
+    Here(AnswerRow),
+    /// In a row of its own.
+    Apart {
+        /// Bytes that the row takes, key and value; above zero.
+        bytes: u32,
+    },
+}
+
+/// An answer in a shard's state, in its session's row or in one of its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AnswerRow {
     /// See [`SessionWrite::fingerprint`].

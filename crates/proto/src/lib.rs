@@ -17,8 +17,8 @@ pub use codec::{
     encode_payload, encode_set, encode_set_to_bytes, encode_snapshot_meta,
 };
 pub use command::{
-    Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Op, Query, ScanPosition,
-    Session, SessionRow, SessionTotals, SessionWrite, SetCondition, SetExpiry,
+    Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Kept, Op, Query,
+    ScanPosition, Session, SessionRow, SessionTotals, SessionWrite, SetCondition, SetExpiry,
 };
 pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};
 pub use peer::{

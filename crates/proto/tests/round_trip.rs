@@ -179,23 +179,32 @@ fn rows_of_the_session_table() {
     let mut g = Gen(11);
     for _ in 0..ROUNDS {
         let lowest = g.u64() / 2;
+        let answer = |g: &mut Gen| {
+            let kind = g.below(6);
+            let Outcome::Done(answer) = g.outcome(kind) else {
+                unreachable!("the first six kinds are answers");
+            };
+            AnswerRow {
+                fingerprint: g.next(),
+                slot: g.option(|g| g.below(16384) as u16),
+                answer,
+            }
+        };
         let mut held = g.list(|g| HeldAnswer {
             seq: lowest + g.below(1000),
             position: g.u64() as u32,
-            bytes: g.u64() as u32,
+            kept: if g.bool() {
+                Kept::Here(answer(g))
+            } else {
+                Kept::Apart {
+                    bytes: 1 + g.below(1 << 20) as u32,
+                }
+            },
         });
-        held.sort_unstable();
+        held.sort_by_key(|held| (held.seq, held.position));
         let row = SessionRow { lowest, held };
         assert_eq!(SessionRow::decode(&row.encode().into()), Ok(row));
-        let kind = g.below(6);
-        let Outcome::Done(answer) = g.outcome(kind) else {
-            unreachable!("the first six kinds are answers");
-        };
-        let row = AnswerRow {
-            fingerprint: g.next(),
-            slot: g.option(|g| g.below(16384) as u16),
-            answer,
-        };
+        let row = answer(&mut g);
         assert_eq!(AnswerRow::decode(&row.encode().into()), Ok(row));
         let totals = SessionTotals {
             expired_through_ms: g.u64(),

@@ -230,9 +230,26 @@ fn the_table_travels_with_the_data_from_wherever_it_lies() {
         let write = session(session_id(NOW_MS + client as u64, client), 1, 1);
         shard.run(write, append("x"));
     }
+    let large = "x".repeat(1000);
+    let set = |get| Op::Set {
+        key: "k".into(),
+        value: large.clone().into(),
+        expiry: SetExpiry::Clear,
+        condition: SetCondition::Always,
+        get,
+    };
+    shard.run(session(session_id(NOW_MS, 0), 2, 1), set(false));
+    let answer = shard.run(session(session_id(NOW_MS, 0), 3, 1), set(true));
+    let repeat = shard.run(session(session_id(NOW_MS, 0), 3, 1), set(true));
+    assert_eq!(answer, Outcome::Done(Answer::Bulk(large.clone().into())));
+    assert_eq!(answer, repeat);
     let (pairs, more) = export(&shard.view, SPACE, None, usize::MAX).unwrap();
     assert!(!more && pairs.iter().map(|(key, _)| key).is_sorted());
-    assert_eq!(pairs.len(), 1 + 1 + 20 + 20);
+    assert_eq!(
+        pairs.len(),
+        1 + 1 + 20 + 1,
+        "data, totals, sessions, the large answer"
+    );
     let target = Space(99);
     let mut copy = MapView::default();
     for (key, value) in &pairs {
@@ -254,7 +271,7 @@ fn the_table_travels_with_the_data_from_wherever_it_lies() {
         digest(&copy, target).unwrap(),
         digest(&shard.view, SPACE).unwrap()
     );
-    shard.run(session(session_id(NOW_MS, 0), 2, 1), append(""));
+    shard.run(session(session_id(NOW_MS, 0), 4, 1), append(""));
     assert_ne!(
         digest(&copy, target).unwrap(),
         digest(&shard.view, SPACE).unwrap()
@@ -268,6 +285,14 @@ fn damaged_rows_are_errors_not_answers() {
     let write = SessionWrite {
         session: session(id(1), 1, 1),
         fingerprint: 0,
+    };
+    let many: Vec<_> = (2..100)
+        .map(|seq| (session(id(1), seq, 1), append("x")))
+        .collect();
+    shard.turn(&many);
+    let write = SessionWrite {
+        session: session(id(1), 99, 1),
+        ..write
     };
     for kind in *b"sw" {
         let mut view = shard.view.clone();

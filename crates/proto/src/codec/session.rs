@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::writer::{put_option, put_u64_le, put_varint};
 use super::{Reader, Wire};
-use crate::{Answer, AnswerRow, DecodeError, HeldAnswer, SessionRow, SessionTotals};
+use crate::{Answer, AnswerRow, DecodeError, HeldAnswer, Kept, SessionRow, SessionTotals};
 
 /// The newest version of these rows that this build reads, and the one it writes.
 const ROW_VERSION: u8 = 1;
@@ -49,7 +49,7 @@ impl Wire for SessionRow {
         for held in &self.held {
             put_varint(out, held.seq.wrapping_sub(before));
             put_varint(out, u64::from(held.position));
-            put_varint(out, u64::from(held.bytes));
+            put_kept(out, &held.kept);
             before = held.seq;
         }
     }
@@ -71,14 +71,28 @@ impl Wire for HeldAnswer {
     fn put(&self, out: &mut Vec<u8>) {
         put_varint(out, self.seq);
         put_varint(out, u64::from(self.position));
-        put_varint(out, u64::from(self.bytes));
+        put_kept(out, &self.kept);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(HeldAnswer {
             seq: reader.varint("seq")?,
             position: reader.narrow("position")?,
-            bytes: reader.narrow("bytes")?,
+            kept: match reader.narrow("bytes")? {
+                0 => Kept::Here(AnswerRow::take(reader)?),
+                bytes => Kept::Apart { bytes },
+            },
         })
+    }
+}
+
+/// The bytes of a row of its own, or zero and the answer.
+fn put_kept(out: &mut Vec<u8>, kept: &Kept) {
+    match kept {
+        Kept::Here(answer) => {
+            put_varint(out, 0);
+            answer.put(out);
+        }
+        Kept::Apart { bytes } => put_varint(out, u64::from(*bytes)),
     }
 }
 

@@ -1,9 +1,9 @@
 //! The session table: what a shard remembers of its clients, so that a repeated write does not run again (rules S).
 //!
 //! The table is part of the shard's state (S2): it is changed by entries alone, lies in the engine beside the data,
-//! and travels in snapshots. A session has a row with the lowest number that its client still wants and a list of
-//! the answers that are kept; each answer has a row of its own, so that a large one is not written again with each
-//! further write. The list tells whether a write ran without a look at its answer.
+//! and travels in snapshots. A session has a row with the lowest number that its client still wants and the answers
+//! that are kept. A large one, or one of many, has a row of its own instead, so that it is not written again with each
+//! further write; the session's row tells that it is there.
 //!
 //! The table is bounded (S3): by acknowledgement, as a client names the lowest number it may still ask for; by
 //! [`HELD_MAX`] answers a session; and by expiry, which the leader proposes when sessions are too old or too many.
@@ -13,7 +13,7 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, AnswerRow, HeldAnswer, Op, Outcome, Session, SessionRefusal, SessionRow, SessionTotals,
+    Answer, AnswerRow, HeldAnswer, Kept, Op, Outcome, Session, SessionRefusal, SessionRow, SessionTotals,
     SessionWrite, UnknownReason,
 };
 use quorate_raft::mutant;
@@ -32,6 +32,10 @@ pub const FUTURE_MS_MAX: u64 = 300_000;
 /// Answers that a shard keeps for one session. With one more, those of the lowest number are dropped, as if the
 /// client had acknowledged them.
 pub const HELD_MAX: usize = 4096;
+
+/// Bytes of an answer that its session's row holds, and how many it holds.
+const HERE_BYTES_MAX: usize = 48;
+const HERE_MAX: usize = 64;
 
 const RANDOM_BITS: u32 = 80;
 
@@ -109,17 +113,22 @@ pub fn standing(
             Ok(Standing::New(Place(None)))
         };
     };
-    let row = SessionRow::decode(&bytes).map_err(|_| malformed("session row"))?;
+    let mut row = SessionRow::decode(&bytes).map_err(|_| malformed("session row"))?;
     let below_lowest = session.seq < row.lowest.max(session.lowest);
     if below_lowest && !mutant!("acknowledged-write-runs-again") {
         return forgotten;
     }
-    if find(&row, session).is_err() {
+    let Ok(at) = find(&row, session) else {
         return Ok(Standing::New(Place(Some((row, bytes.len())))));
-    }
-    let key = answer_key(space, session.client, session.seq, session.position);
-    let bytes = get(&key)?.ok_or_else(|| malformed("session row without its answer"))?;
-    let answer = AnswerRow::decode(&bytes).map_err(|_| malformed("answer row"))?;
+    };
+    let answer = match row.held.swap_remove(at).kept {
+        Kept::Here(answer) => answer,
+        Kept::Apart { .. } => {
+            let key = answer_key(space, session.client, session.seq, session.position);
+            let bytes = get(&key)?.ok_or_else(|| malformed("session row without its answer"))?;
+            AnswerRow::decode(&bytes).map_err(|_| malformed("answer row"))?
+        }
+    };
     let same = answer.fingerprint == write.fingerprint || mutant!("fingerprint-ignored");
     Ok(Standing::Settled(if same {
         Outcome::Done(answer.answer)
@@ -152,30 +161,30 @@ pub fn record<V: View + ?Sized>(
             (SessionRow::default(), 0)
         }
     };
-    let key = answer_key(space, session.client, session.seq, session.position);
-    let value = AnswerRow {
-        fingerprint: write.fingerprint,
-        slot: slot_of_op(op),
-        answer: answer.clone(),
-    }
-    .encode();
-    let bytes = (key.len() + value.len()) as u32;
     if let Err(at) = find(&row, session) {
-        row.held.insert(
-            at,
-            HeldAnswer {
-                seq: session.seq,
-                position: session.position,
-                bytes,
-            },
-        );
+        let answer = AnswerRow {
+            fingerprint: write.fingerprint,
+            slot: slot_of_op(op),
+            answer: answer.clone(),
+        };
+        let value = answer.encode();
+        let kept = if value.len() <= HERE_BYTES_MAX && row.held.len() < HERE_MAX {
+            Kept::Here(answer)
+        } else {
+            let key = answer_key(space, session.client, session.seq, session.position);
+            let bytes = (key.len() + value.len()) as u32;
+            totals.bytes += u64::from(bytes);
+            txn.put(key, value);
+            Kept::Apart { bytes }
+        };
+        let (seq, position) = (session.seq, session.position);
+        let held = HeldAnswer { seq, position, kept };
+        row.held.insert(at, held);
         totals.answers += 1;
-        totals.bytes += u64::from(bytes);
-        txn.put(key, value);
     }
     row.lowest = row.lowest.max(session.lowest);
     if row.held.len() > HELD_MAX {
-        row.lowest = row.lowest.max(row.held[0].seq + 1);
+        row.lowest = row.lowest.max(row.held[0].seq.saturating_add(1));
     }
     let lowest = if mutant!("answer-forgotten-before-it-is-acknowledged") {
         session.seq
@@ -184,13 +193,26 @@ pub fn record<V: View + ?Sized>(
     };
     let wanted = row.held.partition_point(|held| held.seq < lowest);
     for held in row.held.drain(..wanted) {
-        totals.answers -= 1;
-        totals.bytes -= u64::from(held.bytes);
-        txn.delete(answer_key(space, session.client, held.seq, held.position));
+        drop_answer(txn, space, totals, session.client, &held);
     }
     let encoded = row.encode();
     totals.bytes = totals.bytes + row_bytes(encoded.len()) - old_bytes;
     txn.put(session_key(space, session.client), encoded);
+}
+
+/// An answer goes that is not in its session's row any more.
+fn drop_answer<V: View + ?Sized>(
+    txn: &mut Txn<'_, V>,
+    space: Space,
+    totals: &mut SessionTotals,
+    client: u128,
+    held: &HeldAnswer,
+) {
+    totals.answers -= 1;
+    if let Kept::Apart { bytes } = held.kept {
+        totals.bytes -= u64::from(bytes);
+        txn.delete(answer_key(space, client, held.seq, held.position));
+    }
 }
 
 /// Bytes of a session's row, the key included.
@@ -215,9 +237,7 @@ pub fn expire<V: View + ?Sized>(
         let Some(bytes) = txn.get(&key)? else { continue };
         let row = SessionRow::decode(&bytes).map_err(|_| malformed("session row"))?;
         for held in &row.held {
-            totals.answers -= 1;
-            totals.bytes -= u64::from(held.bytes);
-            txn.delete(answer_key(space, *client, held.seq, held.position));
+            drop_answer(txn, space, totals, *client, held);
         }
         totals.sessions -= 1;
         totals.bytes -= row_bytes(bytes.len());
@@ -264,7 +284,11 @@ pub fn oldest(
         }
         let row = SessionRow::decode(&value).map_err(|_| malformed("session row"))?;
         answers += row.held.len();
-        let held: u64 = row.held.iter().map(|held| u64::from(held.bytes)).sum();
+        let apart = |held: &HeldAnswer| match held.kept {
+            Kept::Here(_) => 0,
+            Kept::Apart { bytes } => u64::from(bytes),
+        };
+        let held: u64 = row.held.iter().map(apart).sum();
         found.push(Oldest {
             client,
             bytes: row_bytes(value.len()) + held,
@@ -283,19 +307,32 @@ pub fn count(view: &impl View, space: Space) -> Result<SessionTotals, EngineErro
         expired_through_ms: totals(view, space)?.expired_through_ms,
         ..SessionTotals::default()
     };
+    let (mut apart, mut found) = (0, 0);
     let (start, end) = session_range(space);
     for pair in view.scan(&start, &end) {
         let (key, value) = pair?;
         if client_of(&key).is_some() {
+            let row = SessionRow::decode(&value).map_err(|_| malformed("session row"))?;
             counted.sessions += 1;
+            counted.answers += row.held.len() as u64;
             counted.bytes += (key.len() + value.len()) as u64;
+            apart += row
+                .held
+                .iter()
+                .filter(|held| matches!(held.kept, Kept::Apart { .. }))
+                .count();
         }
     }
     let (start, end) = super::layout::answer_range(space);
     for pair in view.scan(&start, &end) {
         let (key, value) = pair?;
-        counted.answers += 1;
+        found += 1;
         counted.bytes += (key.len() + value.len()) as u64;
+    }
+    if found != apart {
+        return Err(malformed(
+            "session rows and answer rows that do not fit each other",
+        ));
     }
     Ok(counted)
 }
