@@ -337,6 +337,33 @@ pub enum CommandError {
     /// The sum is not finite.
     #[error("ERR increment would produce NaN or Infinity")]
     NotFinite,
+    /// A membership change is under way.
+    #[error("BUSY a membership change of the shard is under way; wait for it, or abort it")]
+    ChangeUnderWay,
+    /// A store that is to hold the shard holds it already.
+    #[error("ERR the store holds a replica of the shard already")]
+    AlreadyMember,
+    /// A store is to be removed, or to lead, that has no voter of the shard.
+    #[error("ERR the store holds no voter of the shard")]
+    NotAMember,
+    /// A shard cannot be without replicas.
+    #[error("ERR the last replica of a shard cannot be removed")]
+    LastReplica,
+    /// More replicas than a shard may have.
+    #[error("ERR a shard has at most 9 replicas")]
+    TooManyReplicas,
+    /// A store that is to hold the shard, or to lead it, is not connected to its leader.
+    #[error("ERR the store is unknown or not connected to the shard's leader")]
+    StoreAway,
+    /// No change is asked for, or none is under way that could be aborted.
+    #[error("ERR there is no membership change to make or to abort")]
+    NoChange,
+    /// A replica id that the shard had before (M3).
+    #[error("ERR replica ids are never used again")]
+    ReplicaIdUsed,
+    /// The store that is to lead lags behind.
+    #[error("ERR the store's replica lags behind or is being handed leadership already")]
+    NotReady,
     /// The result would be longer than a value may be.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_raft::{Message, ReplicaId, SnapshotMeta};
 use quorate_storage::{ShardId, StoreId};
 
-use crate::{Answer, Op, Query, Session};
+use crate::{Answer, Manage, Membership, Op, Query, Session, ShardInfo};
 
 /// Version of a shard's description; membership changes raise the first, splits and merges the second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -34,6 +34,14 @@ pub enum PeerMessage {
     TermAnswer(TermAnswer),
     /// How the sender's store is doing (H1).
     StoreHealth(StoreHealth),
+    /// Who holds a shard, by the sender's knowledge: told by leaders to stores without a replica, and to whoever asks.
+    /// A replica that it leaves out was removed (M4).
+    ShardInfo(ShardInfo),
+    /// A replica that hears no leader asks who holds its shard; answered by [`PeerMessage::ShardInfo`].
+    ShardQuery {
+        /// The shard.
+        shard: ShardId,
+    },
 }
 
 /// A Raft message with the store's additions.
@@ -75,6 +83,8 @@ pub enum ForwardBody {
     Write(Op),
     /// A linearizable read.
     Read(Query),
+    /// A wish about the shard's replicas.
+    Manage(Manage),
 }
 
 /// The answer to a forwarded request.
@@ -130,6 +140,8 @@ pub enum UnknownReason {
     /// The shard has forgotten the session, or this write of it (S3): if it ran, its answer is gone. It does not
     /// run now.
     Forgotten,
+    /// The replica was removed before it learned what became of the entry.
+    Removed,
 }
 
 /// Why a shard refuses a session's write.
@@ -157,6 +169,8 @@ pub struct SnapshotHeader {
     pub end_slot: u16,
     /// The shard's time (T1).
     pub stamp_ms: u64,
+    /// Who holds the shard.
+    pub membership: Membership,
 }
 
 /// A piece of a snapshot.
@@ -226,7 +240,10 @@ pub struct TermAnswer {
     pub process: u64,
     /// The term that the answering replica is in.
     pub term: quorate_raft::Term,
-    /// The answering replica has not forgotten a term: it is not quarantined itself.
+    /// How often the membership had changed at what the answering replica has applied.
+    pub conf_ver: u64,
+    /// The answering replica has not forgotten a term: it is not quarantined itself. And its log holds no change of
+    /// the membership that it has not applied.
     pub is_sound: bool,
 }
 

@@ -135,6 +135,13 @@ fn health() {
 }
 
 #[test]
+fn placement() {
+    let mut g = Gen(29);
+    let cases = peer_cases((0..9u64).map(|kind| (format!("placement {kind}"), g.placement(kind))));
+    check("placement.hex", &cases, decode_peer);
+}
+
+#[test]
 fn node_messages() {
     let mut g = Gen(27);
     let cases: Vec<_> = (0..NODE_MESSAGES * 2)
@@ -190,6 +197,8 @@ fn stored_forms() {
     form!("entry.hex", encode_entry, decode_entry, entry);
     form!("payload.hex", encode_payload, decode_payload, payload);
     form!("epoch.hex", encode_epoch, decode_epoch, epoch);
+    form!("membership.hex", encode_membership, decode_membership, membership);
+    form!("shard_info.hex", encode_shard_info, decode_shard_info, shard_info);
 }
 
 #[test]

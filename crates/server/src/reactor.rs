@@ -449,6 +449,8 @@ impl Reactor {
                 | PeerMessage::Response(_)
                 | PeerMessage::TermQuery(_)
                 | PeerMessage::TermAnswer(_)
+                | PeerMessage::ShardInfo(_)
+                | PeerMessage::ShardQuery { .. }
                 | PeerMessage::StoreHealth(_) => self.peers.send(to, Channel::Raft, &message),
             };
         }

@@ -131,6 +131,7 @@ impl World {
                 self.plan_tick(node);
             }
             Fault::BadClock => self.spoil_clock(node),
+            Fault::Members => self.wish_at_random(),
             // These last all through the phase.
             Fault::Loss | Fault::Repetition | Fault::Delay | Fault::Reordering | Fault::DieAtStart => {}
             Fault::WallJump => {

@@ -3,7 +3,7 @@
 
 use quorate_storage::ShardId;
 
-use crate::oracle::Violation;
+use crate::oracle::{Violation, coverage};
 use crate::script::Filters;
 use crate::workload::LastTask;
 use crate::world::{Event, World};
@@ -162,12 +162,15 @@ impl World {
 
     /// Whether all replicas of every shard stand at one position with one content.
     pub(crate) fn is_converged(&mut self) -> Result<bool, Violation> {
+        if !self.is_placed() {
+            return Ok(false);
+        }
         for shard in 0..=u64::from(self.plan.shards) {
             let shard = ShardId(shard);
             let mut positions = Vec::new();
             for node in 0..self.nodes.len() {
                 let Some(found) = self.status(node).iter().find(|status| status.shard == shard) else {
-                    return Ok(false);
+                    continue; // `is_placed` says who holds it
                 };
                 if found.applied != found.last || found.installing {
                     return Ok(false);
@@ -179,12 +182,23 @@ impl World {
             }
             let mut contents = Vec::new();
             for node in 0..self.nodes.len() {
-                contents.push(self.check_content(node, shard)?);
+                contents.extend(self.check_content(node, shard)?);
             }
             if contents.windows(2).any(|pair| pair[0] != pair[1]) {
                 let detail = format!("shard {shard}: {contents:?} at equal positions");
                 return Err(Violation::new("equal positions have equal digests", detail));
             }
+        }
+        for node in 0..self.nodes.len() {
+            let Some(process) = &self.nodes[node].process else {
+                return Ok(false);
+            };
+            let routes = process.store.routes();
+            let known: u64 = routes.iter().map(|r| u64::from(r.end_slot - r.start_slot)).sum();
+            if known < u64::from(quorate_store::SLOTS) {
+                return Ok(false);
+            }
+            coverage::check(node, &routes)?;
         }
         Ok(true)
     }

@@ -35,6 +35,7 @@ pub mod linearizability;
 mod message;
 mod network;
 mod node;
+mod operator;
 mod oracle;
 mod panics;
 mod plan;

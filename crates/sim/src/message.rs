@@ -27,6 +27,8 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
         PeerMessage::TermQuery(query) => 5 << 60 ^ query.shard.0,
         PeerMessage::TermAnswer(answer) => 6 << 60 ^ answer.term.0,
         PeerMessage::StoreHealth(health) => 7 << 60 ^ u64::from(health.is_full),
+        PeerMessage::ShardInfo(info) => 8 << 60 ^ info.shard.0 << 20 ^ info.epoch.conf_ver,
+        PeerMessage::ShardQuery { shard } => 9 << 60 ^ shard.0,
     }
 }
 
@@ -38,6 +40,8 @@ pub(crate) fn is_answer(message: &PeerMessage) -> bool {
         PeerMessage::Request(_)
         | PeerMessage::SnapshotChunk(_)
         | PeerMessage::TermQuery(_)
+        | PeerMessage::ShardInfo(_)
+        | PeerMessage::ShardQuery { .. }
         | PeerMessage::StoreHealth(_) => false,
     }
 }
@@ -50,6 +54,7 @@ pub(crate) fn text(message: &PeerMessage) -> String {
             let body = match &request.body {
                 ForwardBody::Write(op) => format!("{op:?}"),
                 ForwardBody::Read(query) => format!("{query:?}"),
+                ForwardBody::Manage(wish) => format!("{wish:?}"),
             };
             format!("s{} request {}: {body}", request.shard, request.id)
         }
@@ -69,6 +74,11 @@ pub(crate) fn text(message: &PeerMessage) -> String {
         ),
         PeerMessage::TermQuery(query) => format!("s{} {query:?}", query.shard),
         PeerMessage::TermAnswer(answer) => format!("s{} {answer:?}", answer.shard),
+        PeerMessage::ShardInfo(info) => format!(
+            "s{} conf_ver={} members={:?} leader={:?}",
+            info.shard, info.epoch.conf_ver, info.membership.members, info.leader
+        ),
+        PeerMessage::ShardQuery { shard } => format!("s{shard} who holds it?"),
         PeerMessage::StoreHealth(health) => format!("{health:?}"),
         PeerMessage::SnapshotAck(ack) => {
             format!(

@@ -24,6 +24,8 @@ impl Channel {
             PeerMessage::Raft(_)
             | PeerMessage::TermQuery(_)
             | PeerMessage::TermAnswer(_)
+            | PeerMessage::ShardInfo(_)
+            | PeerMessage::ShardQuery { .. }
             | PeerMessage::StoreHealth(_) => Channel::Consensus,
             PeerMessage::Request(_) | PeerMessage::Response(_) => Channel::Requests,
             PeerMessage::SnapshotChunk(_) | PeerMessage::SnapshotAck(_) => Channel::Bulk,

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use quorate_proto::PeerMessage;
 use quorate_raft::{Entry, mutant};
 use quorate_storage::disk::{Disk, SimDisk, is_down};
-use quorate_storage::engine::{BatchSeq, Durability, Engine, EngineError, ModelDisk, ModelEngine, View};
+use quorate_storage::engine::{BatchSeq, Durability, Engine, EngineError, ModelDisk, ModelEngine};
 use quorate_storage::log::{LogError, LogOp, LogOptions, OpenError, RaftLog};
 use quorate_storage::{Identity, ShardId, StoreId};
 use quorate_store::{
@@ -122,7 +122,7 @@ impl Process {
         // The log comes last when a store is formatted: without it, nothing was promised to anybody. With it, the
         // engine was lost, and what it held comes from the log or from the peers.
         let is_new = recovered.shards.is_empty() && !startup.is_damaged;
-        if is_new || engine.scan(b"m", b"n").next().is_none() {
+        if is_new || Store::is_unformatted(&engine)? {
             startup.bootstrap.write(&mut engine, store)?;
             engine.durability().make_durable()?;
             if is_new {

@@ -133,7 +133,7 @@ pub(crate) enum Meaning {
 pub(crate) fn meaning(body: &ForwardBody) -> Meaning {
     let op = match body {
         ForwardBody::Read(Query::Get { key }) => return Meaning::Command(key.clone(), Command::Get),
-        ForwardBody::Read(_) => return Meaning::Nothing,
+        ForwardBody::Read(_) | ForwardBody::Manage(_) => return Meaning::Nothing,
         ForwardBody::Write(op) => op,
     };
     let (key, command) = match op {
@@ -208,7 +208,7 @@ pub(crate) fn told(body: &ForwardBody, answer: &Answer) -> linearizability::Answ
     use linearizability::Answer as Told;
     let op = match body {
         ForwardBody::Write(op) => Some(op),
-        ForwardBody::Read(_) => None,
+        ForwardBody::Read(_) | ForwardBody::Manage(_) => None,
     };
     match (op, answer) {
         (_, Answer::Error(_)) => Told::Refused,

@@ -48,6 +48,11 @@ fn clock_seeds() {
 }
 
 #[test]
+fn moves_seeds() {
+    simulate(Profile::Moves, 0..60, &Options::short());
+}
+
+#[test]
 fn everything_seeds() {
     simulate(Profile::Everything, 0..40, &short());
 }
@@ -71,5 +76,6 @@ whole_seeds! {
     crashy_whole_seeds Crashy
     disk_whole_seeds Disk
     clock_whole_seeds Clock
+    moves_whole_seeds Moves
     everything_whole_seeds Everything
 }

@@ -1,13 +1,16 @@
 //! Applying committed entries: one engine batch per turn, then the answers.
 
-use quorate_proto::{Answer, Command, Op, Outcome};
-use quorate_raft::{Entry, Index, Payload, mutant};
+use std::borrow::Cow;
+
+use quorate_proto::{Answer, Command, Op, Outcome, decode_membership};
+use quorate_raft::{ConfChange, Entry, Index, Payload, ReplicaId, mutant};
 use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Space, Txn};
+use crate::membership;
 use crate::replica::{Replica, Waiter};
 use crate::shard_log::entry_bytes;
 use crate::space;
@@ -42,6 +45,7 @@ impl<E: Engine> Store<E> {
                 self.mark(at);
                 self.serve_applied(times, at)?;
             }
+            self.erase_doomed(times)?;
         }
         Ok(())
     }
@@ -49,10 +53,12 @@ impl<E: Engine> Store<E> {
     fn apply_entries(&mut self, work: &[(usize, Vec<Entry>)]) -> Result<(), StoreError> {
         let mut ended: Vec<Ended> = Vec::new();
         let mut dropped: Vec<Space> = Vec::new();
+        let mut changed: Vec<usize> = Vec::new();
         let mut txn = Txn::new(&self.engine);
         for (at, entries) in work {
             let replica = &mut self.replicas[*at];
             let sessions_before = replica.sessions;
+            let conf_ver = replica.descriptor.epoch.conf_ver;
             for entry in entries {
                 apply_entry(
                     &mut txn,
@@ -62,6 +68,9 @@ impl<E: Engine> Store<E> {
                     &mut dropped,
                     &mut ended,
                 )?;
+            }
+            if replica.descriptor.epoch.conf_ver != conf_ver {
+                changed.push(*at);
             }
             let (key, value) = replica.applied.record(replica.descriptor.shard);
             txn.put(key, value);
@@ -75,6 +84,9 @@ impl<E: Engine> Store<E> {
         self.garbage.extend(dropped.map(|garbage| (garbage, seq)));
         for (waiter, outcome) in ended {
             self.answer(waiter, outcome);
+        }
+        for at in changed {
+            self.membership_changed(at);
         }
         Ok(())
     }
@@ -112,15 +124,11 @@ fn apply_entry<E: Engine>(
             apply_command(txn, replica, &command, next_space, dropped)?
         }
         Payload::ConfChange(change) => {
-            let conf_state = replica
-                .raft
-                .apply_conf_change(change)
-                .map_err(StoreError::raft(shard))?;
-            replica.raft.storage_mut().set_conf_state(conf_state.clone());
-            replica.descriptor.conf_state = conf_state;
-            replica.descriptor.epoch.conf_ver += 1;
-            put_descriptor(txn, replica);
-            Outcome::Done(Answer::Ok)
+            let answer = apply_change(replica, entry.index, change)?;
+            if !mutant!("membership-not-in-the-batch") {
+                put_descriptor(txn, replica);
+            }
+            Outcome::Done(answer)
         }
     };
     replica.applied.index = entry.index;
@@ -188,6 +196,37 @@ fn apply_op<E: Engine>(
         replica.applied.stamp_ms,
         op,
     )?)
+}
+
+/// A change of the membership: configuration, members and version change together, in the batch of the entry (P4).
+fn apply_change(replica: &mut Replica, index: Index, change: &ConfChange) -> Result<Answer, StoreError> {
+    let descriptor = &mut replica.descriptor;
+    let shard = descriptor.shard;
+    let mut change = Cow::Borrowed(change);
+    let mut answer = Answer::Ok;
+    if !change.context.is_empty() {
+        let wish = decode_membership(&change.context).map_err(|error| StoreError::Entry {
+            shard,
+            index,
+            reason: error.to_string(),
+        })?;
+        let (conf, membership) = (&descriptor.conf_state, &mut descriptor.membership);
+        if let Err(error) = membership::want(conf, membership, wish.wanted) {
+            answer = Answer::Error(error);
+        }
+    } else if !membership::fits(&descriptor.membership, &change) {
+        let void = &mut change.to_mut().changes;
+        void.iter_mut().for_each(|single| single.replica = ReplicaId(0));
+    }
+    let conf_state = replica
+        .raft
+        .apply_conf_change(&change)
+        .map_err(StoreError::raft(shard))?;
+    replica.raft.storage_mut().set_conf_state(conf_state.clone());
+    membership::follow(&mut replica.descriptor.membership, &conf_state);
+    replica.descriptor.conf_state = conf_state;
+    replica.descriptor.epoch.conf_ver += 1;
+    Ok(answer)
 }
 
 /// Decides the outcome of the writes that were proposed at `index` (O1).

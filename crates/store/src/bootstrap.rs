@@ -11,7 +11,7 @@ use quorate_storage::engine::{Engine, EngineError};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ClusterId, ShardId, StoreId};
 
-use crate::descriptor::{Applied, Descriptor};
+use crate::descriptor::{Applied, Descriptor, members_only};
 use crate::kv::{self, Space, Txn};
 
 /// Position of the initial state of every shard.
@@ -64,7 +64,7 @@ impl Bootstrap {
                         voters: members.iter().map(|(id, _)| *id).collect(),
                         ..ConfState::default()
                     },
-                    members,
+                    membership: members_only(members),
                     space: Space(shard as u32 + 1),
                     sessions: Space(shard as u32 + 1),
                 })
@@ -85,7 +85,7 @@ impl Bootstrap {
             out.put_u64_le(shard.shard.0);
             out.put_u16_le(shard.start_slot);
             out.put_u16_le(shard.end_slot);
-            for (replica, _) in &shard.members {
+            for (replica, _) in &shard.membership.members {
                 out.put_u64_le(replica.0);
             }
         }

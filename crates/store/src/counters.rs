@@ -23,4 +23,10 @@ pub struct Counters {
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).
     pub replicas_rebuilt: u64,
+    /// Replicas that were made here because a leader spoke to them.
+    pub replicas_created: u64,
+    /// Replicas that were removed from here (M4).
+    pub replicas_removed: u64,
+    /// Changes of a membership that were turned round here because new voters were away (M2).
+    pub changes_turned_round: u64,
 }

@@ -4,7 +4,9 @@
 //! record is written with every batch.
 
 use bytes::{Buf, BufMut, Bytes};
-use quorate_proto::{Epoch, decode_conf_state, encode_conf_state};
+use quorate_proto::{
+    Epoch, Membership, decode_conf_state, decode_membership, encode_conf_state, encode_membership,
+};
 use quorate_raft::{ConfState, Index, ReplicaId, Term};
 use quorate_storage::engine::{EngineError, Pair, View};
 use quorate_storage::{ShardId, StoreId};
@@ -15,8 +17,8 @@ const DESCRIPTOR_PREFIX: u8 = b'm';
 const APPLIED_PREFIX: u8 = b'a';
 const BINDING_PREFIX: u8 = b'b';
 const FORMAT: u8 = 1;
-/// Format 1 had no space of its own for sessions: they lay with the data.
-const DESCRIPTOR_FORMAT: u8 = 2;
+/// Format 1 had no space of its own for sessions: they lay with the data. Formats 1 and 2 had members only.
+const DESCRIPTOR_FORMAT: u8 = 3;
 
 /// A shard as this store knows it.
 #[derive(Clone, PartialEq, Debug)]
@@ -33,8 +35,8 @@ pub struct Descriptor {
     pub epoch: Epoch,
     /// The configuration in effect.
     pub conf_state: ConfState,
-    /// Which store each replica is on, sorted by replica.
-    pub members: Vec<(ReplicaId, StoreId)>,
+    /// Who holds the shard and who is to hold it.
+    pub membership: Membership,
     /// Where the data lies in this store's engine.
     pub space: Space,
     /// Where the session table lies: the same until the shard is flushed.
@@ -79,7 +81,8 @@ impl Descriptor {
     /// The store that holds `replica`.
     #[must_use]
     pub fn store_of(&self, replica: ReplicaId) -> Option<StoreId> {
-        self.members
+        self.membership
+            .members
             .iter()
             .find(|(id, _)| *id == replica)
             .map(|(_, store)| *store)
@@ -88,7 +91,8 @@ impl Descriptor {
     /// The replica on `store`.
     #[must_use]
     pub fn replica_on(&self, store: StoreId) -> Option<ReplicaId> {
-        self.members
+        self.membership
+            .members
             .iter()
             .find(|(_, on)| *on == store)
             .map(|(id, _)| *id)
@@ -103,11 +107,10 @@ impl Descriptor {
         out.put_u64_le(self.epoch.version);
         out.put_u32_le(self.space.0);
         out.put_u32_le(self.sessions.0);
-        out.put_u32_le(self.members.len() as u32);
-        for (replica, store) in &self.members {
-            out.put_u64_le(replica.0);
-            out.put_u64_le(store.0);
-        }
+        let mut membership = Vec::new();
+        encode_membership(&mut membership, &self.membership);
+        out.put_u32_le(membership.len() as u32);
+        out.extend_from_slice(&membership);
         encode_conf_state(&mut out, &self.conf_state);
         (key_of(DESCRIPTOR_PREFIX, self.shard.0), out.into())
     }
@@ -133,12 +136,17 @@ impl Descriptor {
             Space(from.get_u32_le())
         };
         let count = from.get_u32_le() as usize;
-        if from.len() < count.saturating_mul(16) {
-            return Err(bad());
-        }
-        let members = (0..count)
-            .map(|_| (ReplicaId(from.get_u64_le()), StoreId(from.get_u64_le())))
-            .collect();
+        let membership = match format {
+            1 | 2 if from.len() >= count.saturating_mul(16) => members_only(
+                (0..count)
+                    .map(|_| (ReplicaId(from.get_u64_le()), StoreId(from.get_u64_le())))
+                    .collect(),
+            ),
+            DESCRIPTOR_FORMAT if from.len() >= count => {
+                decode_membership(&from.split_to(count)).map_err(|_| bad())?
+            }
+            _ => return Err(bad()),
+        };
         let conf_state = decode_conf_state(&from).map_err(|_| bad())?;
         Ok(Self {
             shard,
@@ -147,7 +155,7 @@ impl Descriptor {
             end_slot,
             epoch,
             conf_state,
-            members,
+            membership,
             space,
             sessions,
         })
@@ -165,6 +173,21 @@ impl Descriptor {
         }
         Ok(found)
     }
+}
+
+/// A membership that nobody wants to change.
+pub(crate) fn members_only(members: Vec<(ReplicaId, StoreId)>) -> Membership {
+    Membership {
+        last_replica: members.iter().map(|(id, _)| *id).max().unwrap_or_default(),
+        wanted: members.clone(),
+        before: members.clone(),
+        members,
+    }
+}
+
+/// A record that is gone.
+pub(crate) fn removed(key: Pair) -> (Bytes, Option<Bytes>) {
+    (key.0, None)
 }
 
 impl Applied {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{Outcome, PeerMessage, Request, Response, UnknownReason};
+use quorate_proto::{Epoch, ForwardBody, Outcome, PeerMessage, Request, Response, UnknownReason};
 use quorate_raft::mutant;
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
@@ -17,6 +17,7 @@ use crate::kv;
 use crate::lanes::{Lanes, Routed, Ticket, Verdict};
 use crate::own_sessions::OwnSessions;
 use crate::replica::Waiter;
+use crate::router::Place;
 use crate::store::Store;
 use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
 
@@ -67,11 +68,9 @@ pub(crate) fn spread(process: u64) -> u64 {
 impl<E: Engine> Store<E> {
     pub(crate) fn client(&mut self, times: Times, request: ClientRequest) -> Result<(), StoreError> {
         self.gateway.under_way += 1;
-        let Some(at) = self.replica_for(request.target) else {
-            self.reply(request.id, ClientOutcome::NotApplied(Refusal::NoShard));
-            return Ok(());
-        };
-        if self.shutting_down && !self.replicas[at].serves() {
+        let place = self.router.place_of(request.target);
+        let serves = matches!(place, Some(Place::Here(at)) if self.replicas[at].serves());
+        if self.shutting_down && !serves {
             self.reply(request.id, ClientOutcome::NotApplied(Refusal::ShuttingDown));
             return Ok(());
         }
@@ -92,20 +91,44 @@ impl<E: Engine> Store<E> {
             request,
         };
         let ticket = routed.ticket();
-        let to = self.place_of_leader(times, at, &ticket);
+        let to = self.store_to_ask(times, place, &ticket);
         match self.gateway.lanes.arrive(&ticket, to) {
             Verdict::Wait => {
                 self.gateway.lanes.wait(routed);
                 Ok(())
             }
-            verdict => self.dispatch(times, at, to, routed, verdict),
+            verdict => self.dispatch(times, place, to, routed, verdict),
         }
     }
 
-    fn replica_for(&self, target: Target) -> Option<usize> {
-        match target {
-            Target::Slot(slot) => self.router.replica_of_slot(slot),
-            Target::Shard(shard) => self.router.replica_of(shard),
+    /// Where a request for a shard can be served now, or at least further.
+    fn store_to_ask(&self, times: Times, place: Option<Place>, ticket: &Ticket) -> Option<StoreId> {
+        match place? {
+            Place::Here(at) => self.place_of_leader(times, at, ticket),
+            Place::Elsewhere(shard) => {
+                let is_reachable = |store| store != self.identity.store && self.peers.is_up(store);
+                let hint = self.gateway.lanes.hint(ticket.lane);
+                hint.filter(|store| is_reachable(*store))
+                    .or_else(|| self.router.store_for(shard, is_reachable))
+            }
+        }
+    }
+
+    fn shard_of(&self, target: Target) -> Option<ShardId> {
+        Some(match self.router.place_of(target)? {
+            Place::Here(at) => self.replicas[at].descriptor.shard,
+            Place::Elsewhere(shard) => shard,
+        })
+    }
+
+    /// The version of a shard that requests for it are sent by.
+    fn epoch_of(&self, place: Place) -> Option<(ShardId, Epoch)> {
+        match place {
+            Place::Here(at) => {
+                let descriptor = &self.replicas[at].descriptor;
+                Some((descriptor.shard, descriptor.epoch))
+            }
+            Place::Elsewhere(shard) => self.router.told(shard).map(|info| (shard, info.epoch)),
         }
     }
 
@@ -134,18 +157,20 @@ impl<E: Engine> Store<E> {
     fn dispatch(
         &mut self,
         times: Times,
-        at: usize,
+        place: Option<Place>,
         to: Option<StoreId>,
         mut routed: Routed,
         verdict: Verdict,
     ) -> Result<(), StoreError> {
         let ticket = routed.ticket();
-        let (Some(to), Verdict::Go { in_order }) = (to, verdict) else {
+        let (Some(to), Some(place), Verdict::Go { in_order }) = (to, place, verdict) else {
             self.end_waiting_one(&routed, Refusal::Overtaken);
             self.gateway.lanes.looked_at(ticket.lane);
             return Ok(());
         };
-        if to == self.identity.store {
+        if to == self.identity.store
+            && let Place::Here(at) = place
+        {
             self.gateway.lanes.sent(&ticket, to);
             let (deadline_us, session) = (routed.deadline_us, routed.request.session);
             let body = routed.request.body.clone();
@@ -165,17 +190,18 @@ impl<E: Engine> Store<E> {
             self.gateway.lanes.looked_at(ticket.lane);
             return Ok(());
         }
-        self.give_session(times, at, &mut routed);
+        self.give_session(times, place, &mut routed);
         self.gateway.lanes.sent(&ticket, to);
         self.gateway.last_forward = self.gateway.last_forward.wrapping_add(1);
         self.counters.forwards += 1;
         let id = self.gateway.last_forward;
-        let descriptor = &self.replicas[at].descriptor;
-        let shard = descriptor.shard;
+        let Some((shard, epoch)) = self.epoch_of(place) else {
+            unreachable!("{place:?} was looked up in this turn")
+        };
         let request = Request {
             id,
             shard,
-            epoch: descriptor.epoch,
+            epoch,
             timeout_ms: (routed.deadline_us.saturating_sub(times.mono_us) / 1000) as u32,
             in_order,
             session: routed.request.session,
@@ -187,19 +213,25 @@ impl<E: Engine> Store<E> {
     }
 
     /// S6: a write that is forwarded has a session, so that it may be forwarded again.
-    fn give_session(&mut self, times: Times, at: usize, routed: &mut Routed) {
-        if !routed.ticket().write {
+    fn give_session(&mut self, times: Times, place: Place, routed: &mut Routed) {
+        if !matches!(routed.request.body, ForwardBody::Write(_)) {
             return;
         }
         if routed.own_session.is_some() && mutant!("forward-retried-after-a-break") {
             routed.request.session = None;
         }
-        let replica = &self.replicas[at];
+        let (shard, shard_ms) = match place {
+            Place::Here(at) => {
+                let replica = &self.replicas[at];
+                (replica.descriptor.shard, replica.session_ms())
+            }
+            Place::Elsewhere(shard) => {
+                let told = self.router.told(shard);
+                (shard, told.map_or(0, |info| info.session_ms))
+            }
+        };
         match &mut routed.request.session {
             None => {
-                let shard = replica.descriptor.shard;
-                let forgotten_ms = replica.sessions.expired_through_ms;
-                let shard_ms = replica.applied.stamp_ms.max(forgotten_ms.saturating_add(1));
                 let reopen_ms = self.options.session_ttl_ms / 4;
                 let session = self.gateway.own.assign(shard, times.wall_ms, shard_ms, reopen_ms);
                 routed.request.session = Some(session);
@@ -217,14 +249,12 @@ impl<E: Engine> Store<E> {
         while self.gateway.lanes.has_ready() {
             for lane in self.gateway.lanes.take_ready() {
                 while let Some(first) = self.gateway.lanes.first(lane) {
-                    let Some(at) = self.replica_for(first.request.target) else {
-                        break;
-                    };
-                    let to = self.place_of_leader(times, at, &first.ticket());
+                    let place = self.router.place_of(first.request.target);
+                    let to = self.store_to_ask(times, place, &first.ticket());
                     let Some((routed, verdict)) = self.gateway.lanes.take_first(lane, to) else {
                         break;
                     };
-                    self.dispatch(times, at, to, routed, verdict)?;
+                    self.dispatch(times, place, to, routed, verdict)?;
                 }
                 self.gateway.lanes.looked_at(lane);
             }
@@ -256,11 +286,12 @@ impl<E: Engine> Store<E> {
             id: request.id,
         };
         let Some(at) = self.router.replica_of(request.shard) else {
-            self.answer(waiter, Outcome::NotLeader { leader: None });
+            let leader = self.router.told(request.shard).and_then(|info| info.leader);
+            self.answer(waiter, Outcome::NotLeader { leader });
             return Ok(());
         };
         let replica = &self.replicas[at];
-        if request.epoch.version != replica.descriptor.epoch.version {
+        if request.epoch.version != replica.descriptor.epoch.version && replica.is_initialized() {
             self.answer(
                 waiter,
                 Outcome::StaleEpoch {
@@ -355,20 +386,21 @@ impl<E: Engine> Store<E> {
     /// A leader of the shard is known: sends what waited for it, and what is still with another store, which may
     /// never answer.
     pub(crate) fn unpark(&mut self, shard: ShardId) {
-        let leader = self
-            .router
-            .replica_of(shard)
-            .and_then(|at| self.replicas[at].leader_store());
+        let leader = match self.router.replica_of(shard) {
+            Some(at) => self.replicas[at].leader_store(),
+            None => self.router.told(shard).and_then(|info| info.leader),
+        };
         let elsewhere = |forward: &Forward| forward.shard == shard && Some(forward.to) != leader;
         for forward in self.take_forwards(elsewhere) {
             let outcome = Outcome::Unknown(UnknownReason::LeaderChanged);
             self.attempt_ended(forward.routed, forward.to, outcome);
         }
         for lane in self.gateway.lanes.crowded() {
-            let waits = self.gateway.lanes.first(lane).is_some_and(|first| {
-                self.replica_for(first.request.target)
-                    .is_some_and(|at| self.replicas[at].descriptor.shard == shard)
-            });
+            let waits = self
+                .gateway
+                .lanes
+                .first(lane)
+                .is_some_and(|first| self.shard_of(first.request.target) == Some(shard));
             if waits {
                 self.gateway.lanes.release(lane);
             }
@@ -377,10 +409,11 @@ impl<E: Engine> Store<E> {
 
     /// Why a request that waited is late.
     fn why_late(&self, routed: &Routed) -> Refusal {
-        match self.replica_for(routed.request.target) {
+        match self.router.place_of(routed.request.target) {
             None => Refusal::NoShard,
-            Some(at) if self.replicas[at].raft.leader().is_some() => Refusal::Behind,
-            Some(at) => Refusal::NoLeader(self.replicas[at].descriptor.shard),
+            Some(Place::Here(at)) if self.replicas[at].raft.leader().is_some() => Refusal::Behind,
+            Some(Place::Here(at)) => Refusal::NoLeader(self.replicas[at].descriptor.shard),
+            Some(Place::Elsewhere(shard)) => Refusal::NoLeader(shard),
         }
     }
 

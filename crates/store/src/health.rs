@@ -146,6 +146,7 @@ impl<E: Engine> Store<E> {
         };
         let full_peer = replica
             .descriptor
+            .membership
             .members
             .iter()
             .any(|(_, store)| self.health.is_peer_full(*store));

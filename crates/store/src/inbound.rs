@@ -30,6 +30,14 @@ impl<E: Engine> Store<E> {
                 Ok(())
             }
             PeerMessage::TermAnswer(answer) => self.term_answer(from, answer),
+            PeerMessage::ShardInfo(info) => {
+                self.told(from, info);
+                Ok(())
+            }
+            PeerMessage::ShardQuery { shard } => {
+                self.tell(from, shard);
+                Ok(())
+            }
             PeerMessage::StoreHealth(health) => {
                 self.health.told(from, health, self.ticks);
                 Ok(())
@@ -39,16 +47,30 @@ impl<E: Engine> Store<E> {
 
     fn step(&mut self, times: Times, from: StoreId, envelope: RaftEnvelope) -> Result<(), StoreError> {
         let Some(at) = self.router.replica_of(envelope.shard) else {
-            return Ok(());
+            return self.unknown_replica(from, &envelope);
         };
+        if envelope.message.to != self.replicas[at].descriptor.replica {
+            self.misdirected(from, at, &envelope);
+            return Ok(());
+        }
         let replica = &mut self.replicas[at];
         let message = envelope.message;
-        // A message for another replica, or in the name of one that is not on that store, is not for us.
-        if message.to != replica.descriptor.replica
-            || replica.descriptor.store_of(message.from) != Some(from)
+        if replica.descriptor.membership.has_removed(message.from) {
+            // M4: it has nothing to say any more.
+            self.tell(from, envelope.shard);
+            return Ok(());
+        }
+        // A sender that is no member yet as far as this replica has applied is heard: configurations take effect when
+        // applied. One in the name of a replica that is elsewhere is not.
+        if replica
+            .address_of(message.from)
+            .is_some_and(|store| store != from)
             || !replica.takes_part()
         {
             return Ok(());
+        }
+        if replica.descriptor.store_of(message.from).is_none() {
+            replica.addresses.insert(message.from, from);
         }
         match &message.body {
             // P3: what it has lost may be what the candidate lacks.

@@ -58,7 +58,7 @@ impl Routed {
                 target: self.request.target,
             },
             order: self.order,
-            write: matches!(self.request.body, ForwardBody::Write(_)),
+            write: !matches!(self.request.body, ForwardBody::Read(_)),
         }
     }
 }

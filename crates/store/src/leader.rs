@@ -59,6 +59,14 @@ impl<E: Engine> Store<E> {
                 );
                 Ok(())
             }
+            ForwardBody::Manage(wish) => {
+                let write = NewWrite {
+                    waiter,
+                    deadline_us,
+                    request,
+                };
+                self.manage(times, at, &wish, write)
+            }
             ForwardBody::Read(query) => self.take_read(
                 times,
                 at,
@@ -162,7 +170,7 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    fn refused(&mut self, _times: Times, at: usize, write: NewWrite, reason: &ProposeError) {
+    pub(crate) fn refused(&mut self, _times: Times, at: usize, write: NewWrite, reason: &ProposeError) {
         let replica = &mut self.replicas[at];
         if matches!(write.waiter, Waiter::Nobody) {
             replica.sweep_pending = false;
@@ -298,7 +306,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// The read cannot be answered here any more.
-    fn retry_read(&mut self, at: usize, read: PendingRead) {
+    pub(crate) fn retry_read(&mut self, at: usize, read: PendingRead) {
         let replica = &self.replicas[at];
         let leader = replica.leader_store().filter(|_| !replica.is_leader());
         match read.request {
@@ -330,7 +338,7 @@ impl<E: Engine> Store<E> {
         Ok(())
     }
 
-    fn take_reads(&mut self, at: usize) -> Vec<PendingRead> {
+    pub(crate) fn take_reads(&mut self, at: usize) -> Vec<PendingRead> {
         let replica = &mut self.replicas[at];
         let mut reads = std::mem::take(&mut replica.reads_new);
         for (_, mut round) in std::mem::take(&mut replica.reads_round) {

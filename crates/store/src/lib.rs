@@ -9,7 +9,12 @@
 //! | `open` | replicas as the engine and the log left them |
 //! | `turn` | what the consensus cores want sent and stored, what waits for the log |
 //! | `inbound` | what other nodes say |
-//! | `router` | which shard holds a slot, which replica serves it |
+//! | `router` | which shard holds a slot, which replica or store serves it |
+//! | `shard_map` | telling stores about shards that they do not hold |
+//! | `membership` | who holds a shard, and the next step to who is to hold it (rules M) |
+//! | `manage` | what a leader does for that |
+//! | `lifecycle` | replicas come and go (P4, M4) |
+//! | `tombstone` | what is left of a replica that was removed |
 //! | `gateway` | the way of a client's request: local, forwarded, parked, refused (rules O) |
 //! | `attempts` | what follows when an attempt at a request ended (rules O) |
 //! | `own_sessions` | the sessions under which a gateway forwards (S6) |
@@ -43,19 +48,24 @@ pub mod kv;
 mod lanes;
 mod leader;
 mod lease;
+mod lifecycle;
 mod log_gc;
+mod manage;
+mod membership;
 mod open;
 mod own_sessions;
 mod rebuild;
 mod replica;
 mod router;
 mod shard_log;
+mod shard_map;
 mod snapshot;
 mod snapshot_send;
 mod space;
 mod status;
 mod store;
 mod ticker;
+mod tombstone;
 mod turn;
 
 pub use api::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, ShardRoute, Target};

@@ -43,6 +43,8 @@ impl<E: Engine> Store<E> {
                 self.cut_log(at);
             }
         }
+        self.finish_births();
+        self.finish_erasing();
         self.finish_installs()
     }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::{Buffers, Config, Entry, HardState, Index, RawNode, SnapshotMeta, Term, mutant};
-use quorate_storage::Identity;
 use quorate_storage::engine::{BatchSeq, Engine};
 use quorate_storage::log::{LogOp, Recovered, RecoveredShard};
+use quorate_storage::{Identity, ShardId};
 
 use crate::counters::Counters;
 use crate::descriptor::{Applied, Descriptor};
@@ -14,16 +14,18 @@ use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::io::{Effects, PeerTable, StoreOptions, Times};
 use crate::kv::sessions;
+use crate::lifecycle::first_records;
 use crate::rebuild::{self, Rebuild};
 use crate::replica::Replica;
 use crate::router::Router;
 use crate::shard_log::ShardLog;
 use crate::store::Store;
+use crate::tombstone::Tombstone;
 
 impl<E: Engine> Store<E> {
-    /// Whether an engine holds no shard: it was never formatted, or it was lost.
+    /// Whether an engine holds no shard and nothing that is left of one: it was never formatted, or it was lost.
     pub fn is_unformatted(engine: &E) -> Result<bool, StoreError> {
-        Ok(Descriptor::load_all(engine)?.is_empty())
+        Ok(Descriptor::load_all(engine)?.is_empty() && Tombstone::load_all(engine)?.is_empty())
     }
 
     /// A store as the engine and the log left it. `process` must differ from that of every earlier process.
@@ -39,6 +41,7 @@ impl<E: Engine> Store<E> {
         times: Times,
     ) -> Result<Self, StoreError> {
         let descriptors = Descriptor::load_all(&engine)?;
+        let tombstones = Tombstone::load_all(&engine)?;
         let garbage = crate::space::unreferenced(&engine, &descriptors)?;
         let next_space = descriptors
             .iter()
@@ -52,13 +55,12 @@ impl<E: Engine> Store<E> {
             .max()
             .map_or(1, |s| s.0 + 1);
         let last_batch = engine.last_batch();
-        let router = Router::new(&descriptors);
         let mut store = Self {
             identity,
             process,
             engine,
             replicas: Vec::with_capacity(descriptors.len()),
-            router,
+            router: Router::default(),
             gateway: Gateway::new(process, options.seed, identity.store),
             peers: PeerTable::default(),
             health: Health::default(),
@@ -82,6 +84,10 @@ impl<E: Engine> Store<E> {
             next_space,
             garbage: garbage.into_iter().map(|garbage| (garbage, last_batch)).collect(),
             routes_version: 0,
+            tombstones: BTreeMap::new(),
+            doomed: Vec::new(),
+            erasing: Vec::new(),
+            orphans: BTreeMap::new(),
             options,
         };
         // What the engine knows was written to the log as well (P4): if it is not there, votes may have gone with
@@ -100,9 +106,33 @@ impl<E: Engine> Store<E> {
             let log = recovered
                 .remove(&descriptor.shard)
                 .unwrap_or_else(|| lost.clone());
+            // An engine that was lost and written anew may hold what was removed long ago.
+            let is_dead = log.tombstone.is_some_and(|dead| descriptor.replica <= dead);
+            let (shard, at) = (descriptor.shard, store.replicas.len());
             store.open_replica(descriptor, log)?;
+            if is_dead && let Some(info) = store.replicas[at].info() {
+                store.doom(shard, info);
+            }
         }
-        // Records of shards that the engine does not know stay in the log untouched (P4).
+        // Records of shards that the engine does not know stay in the log untouched (P4), but for what a removal left.
+        for (shard, tombstone) in &tombstones {
+            let log = recovered.get(shard);
+            let replica = log.and_then(|log| log.replica);
+            if let Some(replica) = replica.filter(|replica| *replica <= tombstone.replica) {
+                let shard = *shard;
+                store.log_ops.push(LogOp::Tombstone { shard, replica });
+            }
+            store.router.hear(tombstone.info.clone());
+        }
+        // A lost engine again: what votes and acknowledgements such a replica gave is known to nobody.
+        let orphan = |(shard, log): (ShardId, RecoveredShard)| {
+            let replica = log.replica.filter(|replica| log.tombstone < Some(*replica));
+            replica.map(|replica| (shard, replica))
+        };
+        store.orphans = recovered.into_iter().filter_map(orphan).collect();
+        store.tombstones = tombstones;
+        store.router.rebuild(&store.replicas);
+        store.erase_doomed(times)?;
         Ok(store)
     }
 
@@ -110,12 +140,22 @@ impl<E: Engine> Store<E> {
         let shard = descriptor.shard;
         let applied = Applied::load(&self.engine, shard)?;
         let sessions = sessions::totals(&self.engine, descriptor.sessions)?;
-        if descriptor.replica_on(self.identity.store) != Some(descriptor.replica) {
+        let is_removed = descriptor.membership.has_removed(descriptor.replica);
+        if !is_removed && descriptor.store_of(descriptor.replica) != Some(self.identity.store) {
             return Err(StoreError::WrongEngine {
                 shard,
                 replica: descriptor.replica,
                 store: self.identity.store,
             });
+        }
+        if applied.index == Index(0) && (log.replica != Some(descriptor.replica) || log.quarantined) {
+            // P4: it was born, and has had neither a vote nor an entry. The log holds nothing of it, or nothing that
+            // matters.
+            if let Some(replica) = log.replica.filter(|replica| *replica != descriptor.replica) {
+                self.log_ops.push(LogOp::Tombstone { shard, replica });
+            }
+            self.log_ops.extend(first_records(shard, descriptor.replica));
+            log = RecoveredShard::default();
         }
         let at_applied = if log.base.0 == applied.index {
             Some(log.base.1)
@@ -158,6 +198,9 @@ impl<E: Engine> Store<E> {
         self.replicas.push(Replica::new(
             raft, descriptor, applied, sessions, hard_state, rebuild,
         ));
+        if is_removed && let Some(info) = self.replicas.last().and_then(Replica::info) {
+            self.doom(shard, info);
+        }
         Ok(())
     }
 

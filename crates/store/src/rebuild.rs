@@ -16,7 +16,7 @@ use std::fmt;
 
 use bytes::{Buf, BufMut, Bytes};
 use quorate_proto::{PeerMessage, TermAnswer, TermQuery};
-use quorate_raft::{HardState, Index, ReplicaId, Term, mutant};
+use quorate_raft::{Entry, HardState, Index, Payload, ReplicaId, Term, mutant};
 use quorate_storage::engine::{BatchSeq, Engine, EngineError, View, WriteBatch};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ShardId, StoreId};
@@ -155,7 +155,7 @@ pub(crate) fn load_mark(view: &impl View, shard: ShardId) -> Result<Option<Term>
     Ok(Some(Term(value.get_u64_le())))
 }
 
-fn mark_record(shard: ShardId, lost_term: Option<Term>) -> WriteBatch {
+pub(crate) fn mark_record(shard: ShardId, lost_term: Option<Term>) -> WriteBatch {
     let value = lost_term.map(|term| {
         let mut out = vec![MARK_FORMAT];
         out.put_u64_le(term.0);
@@ -167,6 +167,14 @@ fn mark_record(shard: ShardId, lost_term: Option<Term>) -> WriteBatch {
 }
 
 impl Replica {
+    /// Whether its log holds a change of the membership that it has not applied: voters that it does not know of may
+    /// have decided something.
+    fn has_unapplied_change(&self) -> bool {
+        let newer = |entry: &&Entry| entry.index > self.applied.index;
+        let mut unapplied = self.raft.storage().iter().filter(newer);
+        unapplied.any(|entry| matches!(entry.payload, Payload::ConfChange(_)))
+    }
+
     /// Why it does not vote, if so.
     pub(crate) fn rebuild_status(&self) -> Option<RebuildStatus> {
         self.rebuild.as_ref().map(|rebuild| rebuild.status(self))
@@ -241,20 +249,26 @@ impl<E: Engine> Store<E> {
 
     /// A quarantined replica elsewhere asks for the term of one here.
     pub(crate) fn term_query(&mut self, from: StoreId, query: TermQuery) {
-        let Some(at) = self.router.replica_of(query.shard) else {
+        let here = self.router.replica_of(query.shard);
+        let is_asked = |at: &usize| {
+            let descriptor = &self.replicas[*at].descriptor;
+            query.to == descriptor.replica && descriptor.store_of(query.from) == Some(from)
+        };
+        let Some(at) = here.filter(is_asked) else {
+            // The membership has changed since the asking replica's.
+            self.tell(from, query.shard);
             return;
         };
         let replica = &self.replicas[at];
-        if query.to != replica.descriptor.replica || replica.descriptor.store_of(query.from) != Some(from) {
-            return;
-        }
         let answer = TermAnswer {
             shard: query.shard,
             from: query.to,
             to: query.from,
             process: query.process,
             term: replica.raft.term(),
-            is_sound: replica.rebuild.as_ref().is_none_or(Rebuild::is_following),
+            conf_ver: replica.descriptor.epoch.conf_ver,
+            is_sound: replica.rebuild.as_ref().is_none_or(Rebuild::is_following)
+                && !replica.has_unapplied_change(),
         };
         self.out.sends.push((from, PeerMessage::TermAnswer(answer)));
     }
@@ -267,7 +281,9 @@ impl<E: Engine> Store<E> {
         let replica = &mut self.replicas[at];
         let is_ours = answer.process == self.process
             && answer.to == replica.descriptor.replica
-            && replica.descriptor.store_of(answer.from) == Some(from);
+            && replica.descriptor.store_of(answer.from) == Some(from)
+            // Another membership than this replica's has other voters: their terms would have to count.
+            && answer.conf_ver == replica.descriptor.epoch.conf_ver;
         let Some(Rebuild::Asking(told)) = replica.rebuild.as_mut().filter(|_| is_ours) else {
             return Ok(());
         };

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use quorate_proto::{Query, SessionTotals};
 use quorate_raft::{
-    AppendDone, AppendWork, HardState, Index, Message, RawNode, ReadContext, ReplicaId, Role, Term, mutant,
+    AppendDone, AppendWork, Entry, HardState, Index, Message, Payload, RawNode, ReadContext, ReplicaId, Role,
+    Term, mutant,
 };
 use quorate_storage::StoreId;
 use quorate_storage::engine::BatchSeq;
@@ -83,6 +84,11 @@ pub(crate) struct Replica {
     pub(crate) lease: Lease,
     /// Its log was damaged (P3): it does not vote, and takes part only as far as this says.
     pub(crate) rebuild: Option<Rebuild>,
+    /// Where others said that replicas are which this one has not heard of as members: configurations take effect when
+    /// applied, and messages of members to be come earlier.
+    pub(crate) addresses: BTreeMap<ReplicaId, StoreId>,
+    /// Ticks for which new voters have been away (M2).
+    pub(crate) away_ticks: u64,
 
     // Writes.
     pub(crate) new_payloads: Vec<Bytes>,
@@ -107,7 +113,11 @@ pub(crate) struct Replica {
     /// The newest hard state, and the one that the log holds or is being given.
     pub(crate) hard_state: HardState,
     pub(crate) logged_hard_state: HardState,
+    /// Membership changes in the log that no record says to be committed.
+    pub(crate) changes_logged: Vec<Index>,
     pub(crate) installing: Option<Installing>,
+    /// It takes part once this batch is durable (P4).
+    pub(crate) birth: Option<BatchSeq>,
     /// The applied index that the engine has made durable: what log GC may remove.
     pub(crate) durable_applied: Index,
     /// Candidate for `durable_applied` once this batch is durable.
@@ -129,7 +139,14 @@ impl Replica {
         hard_state: HardState,
         rebuild: Option<Rebuild>,
     ) -> Self {
+        let is_change = |entry: &&Entry| matches!(entry.payload, Payload::ConfChange(_));
+        let uncommitted = raft
+            .storage()
+            .iter()
+            .filter(|entry| entry.index > hard_state.commit);
+        let changes_logged = uncommitted.filter(is_change).map(|entry| entry.index).collect();
         Self {
+            changes_logged,
             durable_applied: applied.index,
             raft,
             descriptor,
@@ -137,6 +154,8 @@ impl Replica {
             sessions,
             lease: Lease::default(),
             rebuild,
+            addresses: BTreeMap::new(),
+            away_ticks: 0,
             new_payloads: Vec::new(),
             new_writes: Vec::new(),
             pending_writes: BTreeMap::new(),
@@ -150,6 +169,7 @@ impl Replica {
             hard_state,
             logged_hard_state: hard_state,
             installing: None,
+            birth: None,
             durable_mark: None,
             bytes_since_durable: 0,
             seen_leader: None,
@@ -167,9 +187,39 @@ impl Replica {
         self.is_leader() && self.rebuild.is_none()
     }
 
-    /// Whether messages of the core reach it (P3).
+    /// Whether messages of the core reach it (P3, P4).
     pub(crate) fn takes_part(&self) -> bool {
-        self.rebuild.as_ref().is_none_or(Rebuild::is_following)
+        self.birth.is_none() && self.rebuild.as_ref().is_none_or(Rebuild::is_following)
+    }
+
+    /// Whether it has ever had the shard's state: from the beginning, or by a snapshot.
+    pub(crate) fn is_initialized(&self) -> bool {
+        self.applied.index > Index(0)
+    }
+
+    /// Where a replica is, as far as anybody has said.
+    pub(crate) fn address_of(&self, replica: ReplicaId) -> Option<StoreId> {
+        self.descriptor
+            .store_of(replica)
+            .or_else(|| self.addresses.get(&replica).copied())
+    }
+
+    /// The other voters (of the incoming half when joint) and where they are: who could lead.
+    pub(crate) fn other_voters(&self) -> impl Iterator<Item = (ReplicaId, StoreId)> + '_ {
+        let descriptor = &self.descriptor;
+        let members = descriptor.membership.members.iter().copied();
+        members.filter(|(id, _)| *id != descriptor.replica && descriptor.conf_state.voters.contains(id))
+    }
+
+    /// The stores that may know what became of the shard.
+    pub(crate) fn acquaintances(&self) -> Vec<StoreId> {
+        let members = self.descriptor.membership.members.iter().copied();
+        let known = members.chain(self.addresses.iter().map(|(id, store)| (*id, *store)));
+        let own = self.descriptor.replica;
+        let mut stores: Vec<StoreId> = known.filter(|(id, _)| *id != own).map(|(_, on)| on).collect();
+        stores.sort_unstable();
+        stores.dedup();
+        stores
     }
 
     /// Whether it may answer reads alone now (L1). L3: not before an entry of its term is applied.
@@ -190,9 +240,7 @@ impl Replica {
     }
 
     pub(crate) fn leader_store(&self) -> Option<StoreId> {
-        self.raft
-            .leader()
-            .and_then(|leader| self.descriptor.store_of(leader))
+        self.raft.leader().and_then(|leader| self.address_of(leader))
     }
 
     /// The position that the last write taken so far has or will have.

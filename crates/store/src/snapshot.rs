@@ -36,9 +36,26 @@ pub(crate) struct Receiving {
 }
 
 impl<E: Engine> Store<E> {
-    fn drop_later(&mut self, spaces: Spaces, since: BatchSeq) {
+    pub(crate) fn drop_later(&mut self, spaces: Spaces, since: BatchSeq) {
         self.garbage
             .extend(space::all_of(spaces).map(|garbage| (garbage, since)));
+    }
+
+    /// Whether a snapshot's range is that of the replica; one that was never fed takes any that is free here.
+    fn range_fits(&self, at: usize, start_slot: u16, end_slot: u16) -> bool {
+        let descriptor = &self.replicas[at].descriptor;
+        if self.replicas[at].is_initialized() {
+            return start_slot == descriptor.start_slot && end_slot == descriptor.end_slot;
+        }
+        self.replicas
+            .iter()
+            .all(|other| other.descriptor.end_slot <= start_slot || end_slot <= other.descriptor.start_slot)
+    }
+
+    /// The replica is gone.
+    pub(crate) fn forget_snapshots(&mut self, shard: ShardId) {
+        self.sending.retain(|(of, _), _| *of != shard);
+        self.discard(shard);
     }
 
     fn discard(&mut self, shard: ShardId) {
@@ -87,15 +104,14 @@ impl<E: Engine> Store<E> {
         };
         let replica = &self.replicas[at];
         if chunk.to != replica.descriptor.replica
-            || replica.descriptor.store_of(chunk.from) != Some(from)
+            || replica.address_of(chunk.from).is_some_and(|store| store != from)
             || !replica.takes_part()
         {
             return Ok(());
         }
         let shard = chunk.shard;
         let header = &chunk.header;
-        let ranges_fit = header.start_slot == replica.descriptor.start_slot
-            && header.end_slot == replica.descriptor.end_slot;
+        let ranges_fit = self.range_fits(at, header.start_slot, header.end_slot);
         let stale = header.meta.index <= replica.raft.commit() || header.term < replica.raft.term();
         if !ranges_fit || stale || replica.installing.is_some() {
             if stale && chunk.seq == 0 {
@@ -222,6 +238,9 @@ impl<E: Engine> Store<E> {
         replica.sessions = sessions::totals(&self.engine, staged.space)?;
         replica.descriptor.conf_state = snapshot.meta.conf_state.clone();
         replica.descriptor.epoch = staged.header.epoch;
+        replica.descriptor.membership = staged.header.membership;
+        replica.descriptor.start_slot = staged.header.start_slot;
+        replica.descriptor.end_slot = staged.header.end_slot;
         assert!(
             replica.applied.index < snapshot.meta.index,
             "shard {shard}: snapshot at {} would undo what is applied up to {}",
@@ -249,6 +268,8 @@ impl<E: Engine> Store<E> {
         }
         let batch = self.engine.write(WriteBatch { changes })?;
         self.replicas[at].installing = Some(Installing { batch, work });
+        self.router.rebuild(&self.replicas);
+        self.routes_version += 1;
         self.drop_later(old, batch);
         for waiter in skipped {
             let outcome = if mutant!("write-under-a-snapshot-said-not-applied") {

@@ -97,6 +97,7 @@ impl<E: Engine> Store<E> {
             start_slot: replica.descriptor.start_slot,
             end_slot: replica.descriptor.end_slot,
             stamp_ms: replica.applied.stamp_ms,
+            membership: replica.descriptor.membership.clone(),
         };
         let sending = Sending {
             id: self.last_snapshot,

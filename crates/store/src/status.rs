@@ -1,6 +1,6 @@
 //! What a node tells about its shards: routes for clients, rows for operators, digests for comparison.
 
-use quorate_proto::SessionTotals;
+use quorate_proto::{Membership, SessionTotals};
 use quorate_raft::{Entry, Index, Role, Term};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
@@ -9,6 +9,7 @@ use crate::descriptor::{Applied, Descriptor};
 use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv;
+use crate::membership::is_settled;
 use crate::store::Store;
 use crate::{RebuildStatus, ShardRoute};
 
@@ -39,8 +40,18 @@ pub struct ReplicaStatus {
     pub lease: bool,
     /// How far it has come back from a damaged log, which keeps it from voting (P3).
     pub rebuild: Option<RebuildStatus>,
+    /// How often the membership had changed at what is applied.
+    pub conf_ver: u64,
+    /// Whether a change of the membership is under way, as far as this replica has applied.
+    pub changing: bool,
     /// Whether a snapshot is installed in the engine and the log not yet reset to it (P5).
     pub installing: bool,
+}
+
+fn stores_of(membership: &Membership) -> Vec<StoreId> {
+    let mut stores: Vec<StoreId> = membership.members.iter().map(|(_, store)| *store).collect();
+    stores.sort_unstable();
+    stores
 }
 
 impl<E: Engine> Store<E> {
@@ -52,21 +63,22 @@ impl<E: Engine> Store<E> {
             .iter()
             .filter(|replica| replica.descriptor.start_slot < replica.descriptor.end_slot)
             .map(|replica| {
-                let mut stores: Vec<StoreId> = replica
-                    .descriptor
-                    .members
-                    .iter()
-                    .map(|(_, store)| *store)
-                    .collect();
-                stores.sort_unstable();
+                let descriptor = &replica.descriptor;
                 ShardRoute {
-                    shard: replica.descriptor.shard,
-                    start_slot: replica.descriptor.start_slot,
-                    end_slot: replica.descriptor.end_slot,
+                    shard: descriptor.shard,
+                    start_slot: descriptor.start_slot,
+                    end_slot: descriptor.end_slot,
                     leader: replica.leader_store(),
-                    stores,
+                    stores: stores_of(&descriptor.membership),
                 }
             })
+            .chain(self.router.elsewhere().map(|info| ShardRoute {
+                shard: info.shard,
+                start_slot: info.start_slot,
+                end_slot: info.end_slot,
+                leader: info.leader,
+                stores: stores_of(&info.membership),
+            }))
             .collect();
         routes.sort_unstable_by_key(|route| route.start_slot);
         routes
@@ -95,6 +107,8 @@ impl<E: Engine> Store<E> {
                         && replica.is_leader()
                         && replica.holds_lease(self.options.lease_us(), times.mono_us),
                     rebuild: replica.rebuild_status(),
+                    conf_ver: replica.descriptor.epoch.conf_ver,
+                    changing: !is_settled(&replica.descriptor.conf_state, &replica.descriptor.membership),
                     installing: replica.installing.is_some(),
                 }
             })
@@ -123,6 +137,13 @@ impl<E: Engine> Store<E> {
         let replica = &self.replicas[at];
         let counted = kv::sessions::count(&self.engine, replica.descriptor.sessions)?;
         Ok(Some((replica.sessions, counted)))
+    }
+
+    /// The term in which the replica here leads a shard, for the simulator's checks.
+    #[must_use]
+    pub fn leads_in(&self, shard: ShardId) -> Option<Term> {
+        let replica = &self.replicas[self.router.replica_of(shard)?];
+        replica.is_leader().then(|| replica.raft.term())
     }
 
     /// The shard as this store knows it.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use quorate_proto::{Outcome, PeerMessage, Response, SessionRefusal, UnknownReason};
+use quorate_proto::{Outcome, PeerMessage, Response, SessionRefusal, ShardInfo, UnknownReason};
 use quorate_raft::{Buffers, Entry, mutant};
 use quorate_storage::engine::{BatchSeq, Engine, WriteBatch};
 use quorate_storage::log::LogOp;
@@ -18,11 +18,13 @@ use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::io::{Effects, Input, PeerTable, StoreOptions, Times};
+use crate::lifecycle::Erasing;
 use crate::replica::{Replica, Waiter};
 use crate::router::Router;
 use crate::snapshot::Receiving;
 use crate::snapshot_send::Sending;
 use crate::space::Garbage;
+use crate::tombstone::Tombstone;
 use crate::{ClientOutcome, Refusal};
 
 /// One node's shards.
@@ -64,6 +66,14 @@ pub struct Store<E: Engine> {
     /// What nothing refers to once the batch is durable.
     pub(crate) garbage: VecDeque<(Garbage, BatchSeq)>,
     pub(crate) routes_version: u64,
+    /// What is left of replicas that were removed (M4).
+    pub(crate) tombstones: BTreeMap<ShardId, Tombstone>,
+    /// Shards whose replica goes at the end of the input or the batch under way.
+    pub(crate) doomed: Vec<(ShardId, ShardInfo)>,
+    /// Replicas that are gone but for their data and log.
+    pub(crate) erasing: Vec<Erasing>,
+    /// Replicas that the log knows and the engine does not; none up to these is made again (P4).
+    pub(crate) orphans: BTreeMap<ShardId, quorate_raft::ReplicaId>,
 }
 
 impl<E: Engine> Store<E> {
@@ -71,10 +81,14 @@ impl<E: Engine> Store<E> {
     pub fn handle(&mut self, times: Times, input: Input) -> Result<(), StoreError> {
         match input {
             Input::Client(request) => self.client(times, request),
-            Input::Peer { from, message } => self.peer(times, from, message),
+            Input::Peer { from, message } => {
+                self.peer(times, from, message)?;
+                self.erase_doomed(times)
+            }
             Input::PeerUp { store } => {
                 self.peers.up(store, times.mono_us);
                 self.greet(store);
+                self.tell_newcomer(store);
                 self.resume_snapshots(store)
             }
             Input::PeerDown { store } => {
@@ -198,12 +212,7 @@ impl<E: Engine> Store<E> {
         self.gateway.under_way == 0
             && self.replicas.iter().all(|replica| {
                 replica.pending_writes.is_empty()
-                    && (!replica.is_leader()
-                        || replica
-                            .descriptor
-                            .members
-                            .iter()
-                            .all(|(_, on)| !self.peers.is_up(*on)))
+                    && (!replica.is_leader() || replica.other_voters().all(|(_, on)| !self.peers.is_up(on)))
             })
     }
 

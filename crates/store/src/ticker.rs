@@ -24,7 +24,7 @@ const SPREAD_TICKS: u64 = 10;
 /// A preferred store must have been reachable this long before it is handed leadership.
 const SETTLED_US: u64 = 2_000_000;
 /// A preferred store may lag by this many entries when it is handed leadership.
-const TRANSFER_LAG: u64 = 256;
+pub(crate) const TRANSFER_LAG: u64 = 256;
 
 impl<E: Engine> Store<E> {
     pub(crate) fn tick(&mut self, times: Times) -> Result<(), StoreError> {
@@ -38,6 +38,8 @@ impl<E: Engine> Store<E> {
                 self.campaign_early(times, at)?;
             }
             self.leader_tick(times, at);
+            self.membership_tick(times, at)?;
+            self.shard_map_tick(times, at);
             if (self.ticks + at as u64).is_multiple_of(SWEEP_TICKS) {
                 self.sweep(times, at)?;
             }
@@ -52,6 +54,8 @@ impl<E: Engine> Store<E> {
         self.gateway_tick(times);
         self.sending_tick()?;
         self.receiving_tick();
+        self.finish_births();
+        self.finish_erasing();
         self.drop_garbage()?;
         if self.shutting_down || self.health.is_unwell() {
             self.hand_over()?;
@@ -64,7 +68,11 @@ impl<E: Engine> Store<E> {
     /// Who leads a shard when everything is up: shards are dealt round the stores.
     fn preferred(&self, at: usize) -> StoreId {
         let descriptor = &self.replicas[at].descriptor;
-        descriptor.members[(descriptor.shard.0 % descriptor.members.len() as u64) as usize].1
+        let voters = &descriptor.conf_state.voters;
+        let nth = descriptor.shard.0 % voters.len().max(1) as u64;
+        let voter = voters.get(nth as usize);
+        let store = voter.and_then(|id| descriptor.store_of(*id));
+        store.unwrap_or(self.identity.store)
     }
 
     /// Campaigns at the end of the election timeout, without the randomized rest, where waiting brings nothing:
@@ -89,15 +97,15 @@ impl<E: Engine> Store<E> {
         if !leader_lost && !first {
             return Ok(());
         }
-        let rank = descriptor
-            .members
-            .iter()
+        let rank = replica
+            .other_voters()
             .filter(|(_, on)| self.peers.is_up(*on) && *on < self.identity.store)
             .count();
+        let voters = descriptor.conf_state.voters.len().max(1) as u64;
         let rank = if first {
             0
         } else {
-            (rank as u64 + descriptor.shard.0) % descriptor.members.len() as u64
+            (rank as u64 + descriptor.shard.0) % voters
         };
         let wait = self.options.election_timeout_us() + self.options.tick_us * (1 + 2 * rank);
         let due = since.saturating_add(wait);
@@ -202,10 +210,9 @@ impl<E: Engine> Store<E> {
     /// A node that stops, or is not well, leaves nothing behind that a store that is well can lead.
     fn hand_over(&mut self) -> Result<(), StoreError> {
         for at in 0..self.replicas.len() {
-            let members = self.replicas[at].descriptor.members.clone();
-            for (target, store) in members {
-                if store != self.identity.store
-                    && self.peers.is_up(store)
+            let others: Vec<_> = self.replicas[at].other_voters().collect();
+            for (target, store) in others {
+                if self.peers.is_up(store)
                     && !self.health.is_peer_unwell(store)
                     && self.transfer(at, target)?
                 {
@@ -227,14 +234,20 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    fn transfer(&mut self, at: usize, target: quorate_raft::ReplicaId) -> Result<bool, StoreError> {
+    pub(crate) fn transfer(
+        &mut self,
+        at: usize,
+        target: quorate_raft::ReplicaId,
+    ) -> Result<bool, StoreError> {
         let replica = &mut self.replicas[at];
         if !replica.is_leader() || replica.raft.transferring_to().is_some() {
             return Ok(false);
         }
         let last = replica.raft.last_index().0;
         let ready = replica.raft.progress(target).is_some_and(|progress| {
-            progress.state == ProgressState::Replicate && progress.matched.0 + TRANSFER_LAG >= last
+            progress.state == ProgressState::Replicate
+                && !progress.is_learner
+                && progress.matched.0 + TRANSFER_LAG >= last
         });
         if ready {
             let shard = replica.descriptor.shard;

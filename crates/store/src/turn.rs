@@ -1,7 +1,7 @@
 //! A turn of the node: what the consensus cores want sent and stored, and what waits for the log.
 
 use quorate_proto::{PeerMessage, RaftEnvelope};
-use quorate_raft::{MessageBody, Ready, Role, mutant};
+use quorate_raft::{MessageBody, Payload, Ready, Role, mutant};
 use quorate_storage::engine::Engine;
 use quorate_storage::log::{LogBatch, LogOp};
 
@@ -97,6 +97,11 @@ impl<E: Engine> Store<E> {
             replica.hard_state = state;
         }
         let entries = !work.entries.is_empty();
+        for entry in &work.entries {
+            if matches!(entry.payload, Payload::ConfChange(_)) {
+                replica.changes_logged.push(entry.index);
+            }
+        }
         if entries {
             replica.raft.storage_mut().append(&work.entries);
             batch.ops.push(LogOp::Append {
@@ -105,12 +110,17 @@ impl<E: Engine> Store<E> {
             });
         }
         // A commit index alone is not worth a record: the engine knows what was applied, and the leader tells
-        // the rest again after a restart.
+        // the rest again after a restart. That a membership change is committed is: after a crash a quorum of the
+        // new members must know it by themselves, since the old ones may be gone (M1). The record precedes whatever
+        // is appended later, so when the removal of an old replica is committed, a quorum holds the record of the
+        // change before it.
         let vote = |state: &quorate_raft::HardState| (state.term, state.vote);
         let state = replica.hard_state;
         let is_logged = vote(&state) == vote(&replica.logged_hard_state)
             || (mutant!("vote-not-persisted") && state.term == replica.logged_hard_state.term);
-        if !is_logged {
+        let commits_change = replica.changes_logged.iter().any(|index| *index <= state.commit);
+        if !is_logged || commits_change && !mutant!("committed-change-not-recorded") {
+            replica.changes_logged.retain(|index| *index > state.commit);
             replica.logged_hard_state = state;
             batch.ops.push(LogOp::HardState {
                 shard,
@@ -197,7 +207,7 @@ impl<E: Engine> Store<E> {
         message: quorate_raft::Message,
     ) -> Result<(), StoreError> {
         let replica = &mut self.replicas[at];
-        let Some(to) = replica.descriptor.store_of(message.to) else {
+        let Some(to) = replica.address_of(message.to) else {
             return Ok(()); // a member that this replica has not heard of; it will be told again
         };
         let sent_at_us = match &message.body {

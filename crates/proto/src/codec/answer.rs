@@ -117,10 +117,12 @@ impl Wire for Outcome {
 
 wire_tags!(CommandError, "command error", {
     NotAnInteger = 1, Overflow = 2, NotAFloat = 3, NotFinite = 4, TooLong = 5,
+    ChangeUnderWay = 64, AlreadyMember = 65, NotAMember = 66, LastReplica = 67, TooManyReplicas = 68,
+    StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
 });
 
 wire_tags!(UnknownReason, "unknown reason", {
-    Timeout = 1, ConnectionLost = 2, ShuttingDown = 3, Snapshot = 4, Forgotten = 5, LeaderChanged = 6,
+    Timeout = 1, ConnectionLost = 2, ShuttingDown = 3, Snapshot = 4, Forgotten = 5, LeaderChanged = 6, Removed = 16,
 });
 
 wire_tags!(SessionRefusal, "session refusal", {

@@ -3,7 +3,7 @@
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::ShardId;
 
-use super::writer::put_u64_le;
+use super::writer::{put_u64_le, put_varint};
 use super::{Reader, Wire};
 use crate::{DecodeError, StoreHealth, TermAnswer, TermQuery};
 
@@ -26,13 +26,14 @@ impl Wire for TermQuery {
 }
 
 impl Wire for TermAnswer {
-    const BYTES_MIN: usize = 13;
+    const BYTES_MIN: usize = 14;
     fn put(&self, out: &mut Vec<u8>) {
         self.shard.put(out);
         self.from.put(out);
         self.to.put(out);
         put_u64_le(out, self.process);
         self.term.put(out);
+        put_varint(out, self.conf_ver);
         out.push(u8::from(self.is_sound));
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -42,6 +43,7 @@ impl Wire for TermAnswer {
             to: ReplicaId::take(reader)?,
             process: reader.u64_le("process")?,
             term: Term::take(reader)?,
+            conf_ver: reader.varint("conf_ver")?,
             is_sound: reader.bool("is sound")?,
         })
     }

@@ -8,7 +8,7 @@ use quorate_raft::{
 
 use super::writer::{put_list, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{DecodeError, Epoch};
+use crate::{DecodeError, Epoch, Membership, ShardInfo};
 
 /// The newest version of the stored forms in this module that this build reads, and the one it writes.
 pub const META_VERSION: u8 = 1;
@@ -51,6 +51,13 @@ stored!(
 stored!(Entry, "entry", encode_entry, decode_entry);
 stored!(Payload, "payload", encode_payload, decode_payload);
 stored!(Epoch, "epoch", encode_epoch, decode_epoch);
+stored!(Membership, "membership", encode_membership, decode_membership);
+stored!(
+    ShardInfo,
+    "shard description",
+    encode_shard_info,
+    decode_shard_info
+);
 
 const PAYLOAD_NORMAL: u8 = 0;
 const PAYLOAD_CONF_CHANGE: u8 = 1;

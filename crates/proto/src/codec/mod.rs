@@ -12,6 +12,7 @@ mod answer;
 mod command;
 mod error;
 mod health;
+mod membership;
 mod meta;
 mod node;
 mod op;
@@ -27,9 +28,9 @@ mod writer;
 pub use command::{COMMAND_VERSION, encode_set, encode_set_to_bytes};
 pub use error::{DecodeError, DecodeProblem};
 pub use meta::{
-    META_VERSION, decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_payload,
-    decode_snapshot_meta, encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_payload,
-    encode_snapshot_meta,
+    META_VERSION, decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_membership,
+    decode_payload, decode_shard_info, decode_snapshot_meta, encode_conf_change, encode_conf_state,
+    encode_entry, encode_epoch, encode_membership, encode_payload, encode_shard_info, encode_snapshot_meta,
 };
 pub use node::NodeMessages;
 pub use pairs::{Pairs, decode_pairs, encode_pair};

@@ -6,8 +6,8 @@ use quorate_storage::ShardId;
 use super::writer::{put_option, put_varint};
 use super::{Reader, Wire};
 use crate::{
-    DecodeError, Epoch, ForwardBody, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request, Response,
-    SnapshotAck, SnapshotChunk, StoreHealth, TermAnswer, TermQuery,
+    DecodeError, Epoch, ForwardBody, Manage, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request,
+    Response, ShardInfo, SnapshotAck, SnapshotChunk, StoreHealth, TermAnswer, TermQuery,
 };
 
 const TAG_RAFT: u8 = 1;
@@ -18,9 +18,12 @@ const TAG_SNAPSHOT_ACK: u8 = 5;
 const TAG_TERM_QUERY: u8 = 6;
 const TAG_TERM_ANSWER: u8 = 7;
 const TAG_STORE_HEALTH: u8 = 8;
+const TAG_SHARD_INFO: u8 = 9;
+const TAG_SHARD_QUERY: u8 = 10;
 
 const BODY_WRITE: u8 = 1;
 const BODY_READ: u8 = 2;
+const BODY_MANAGE: u8 = 3;
 
 impl PeerMessage {
     /// Appends the message's bytes.
@@ -98,6 +101,14 @@ impl Wire for PeerMessage {
                 out.push(TAG_STORE_HEALTH);
                 health.put(out);
             }
+            PeerMessage::ShardInfo(info) => {
+                out.push(TAG_SHARD_INFO);
+                info.put(out);
+            }
+            PeerMessage::ShardQuery { shard } => {
+                out.push(TAG_SHARD_QUERY);
+                shard.put(out);
+            }
         }
     }
 
@@ -111,6 +122,10 @@ impl Wire for PeerMessage {
             TAG_TERM_QUERY => PeerMessage::TermQuery(TermQuery::take(reader)?),
             TAG_TERM_ANSWER => PeerMessage::TermAnswer(TermAnswer::take(reader)?),
             TAG_STORE_HEALTH => PeerMessage::StoreHealth(StoreHealth::take(reader)?),
+            TAG_SHARD_INFO => PeerMessage::ShardInfo(ShardInfo::take(reader)?),
+            TAG_SHARD_QUERY => PeerMessage::ShardQuery {
+                shard: ShardId::take(reader)?,
+            },
             tag => return Err(reader.unknown_tag("peer message", tag)),
         })
     }
@@ -151,6 +166,10 @@ impl Wire for Request {
                 out.push(BODY_READ);
                 query.put(out);
             }
+            ForwardBody::Manage(wish) => {
+                out.push(BODY_MANAGE);
+                wish.put(out);
+            }
         }
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -164,6 +183,7 @@ impl Wire for Request {
             body: match reader.u8("request body")? {
                 BODY_WRITE => ForwardBody::Write(Op::take(reader)?),
                 BODY_READ => ForwardBody::Read(Query::take(reader)?),
+                BODY_MANAGE => ForwardBody::Manage(Manage::take(reader)?),
                 tag => return Err(reader.unknown_tag("request body", tag)),
             },
         })

@@ -5,10 +5,10 @@ use quorate_storage::ShardId;
 
 use super::writer::{put_bytes, put_u64_le, put_varint};
 use super::{Reader, Wire};
-use crate::{DecodeError, Epoch, SnapshotAck, SnapshotChunk, SnapshotHeader};
+use crate::{DecodeError, Epoch, Membership, SnapshotAck, SnapshotChunk, SnapshotHeader};
 
 impl Wire for SnapshotHeader {
-    const BYTES_MIN: usize = SnapshotMeta::BYTES_MIN + Epoch::BYTES_MIN + 11;
+    const BYTES_MIN: usize = SnapshotMeta::BYTES_MIN + Epoch::BYTES_MIN + Membership::BYTES_MIN + 11;
     fn put(&self, out: &mut Vec<u8>) {
         self.meta.put(out);
         self.term.put(out);
@@ -16,6 +16,7 @@ impl Wire for SnapshotHeader {
         put_varint(out, u64::from(self.start_slot));
         put_varint(out, u64::from(self.end_slot));
         put_u64_le(out, self.stamp_ms);
+        self.membership.put(out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(SnapshotHeader {
@@ -25,6 +26,7 @@ impl Wire for SnapshotHeader {
             start_slot: reader.narrow("start slot")?,
             end_slot: reader.narrow("end slot")?,
             stamp_ms: reader.u64_le("snapshot stamp")?,
+            membership: Membership::take(reader)?,
         })
     }
 }

@@ -67,6 +67,16 @@ pub(crate) const FORMS: &[Form] = &[
         again: |b| decode_payload(b).map(|v| encoded(encode_payload, &v)),
     },
     Form {
+        name: "membership",
+        generate: |g| encoded(encode_membership, &g.membership()),
+        again: |b| decode_membership(b).map(|v| encoded(encode_membership, &v)),
+    },
+    Form {
+        name: "shard description",
+        generate: |g| encoded(encode_shard_info, &g.shard_info()),
+        again: |b| decode_shard_info(b).map(|v| encoded(encode_shard_info, &v)),
+    },
+    Form {
         name: "epoch",
         generate: |g| encoded(encode_epoch, &g.epoch()),
         again: |b| decode_epoch(b).map(|v| encoded(encode_epoch, &v)),

@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, NodeMessage, NodeSnapshotAck,
-    NodeSnapshotChunk, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request, Response, ScanPosition,
-    Session, SessionRefusal, SessionWrite, SetCondition, SetExpiry, SnapshotAck, SnapshotChunk,
-    SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
+    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Manage, Membership,
+    NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request,
+    Response, ScanPosition, Session, SessionRefusal, SessionWrite, SetCondition, SetExpiry, ShardInfo,
+    SnapshotAck, SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
@@ -21,7 +21,7 @@ pub(crate) const OPS: u64 = 15;
 pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 15;
 pub(crate) const BODIES: u64 = 14;
-pub(crate) const PEER_MESSAGES: u64 = 6;
+pub(crate) const PEER_MESSAGES: u64 = 7;
 /// Kinds of node messages.
 pub(crate) const NODE_MESSAGES: u64 = 4;
 
@@ -389,6 +389,7 @@ impl Gen {
                 start_slot: self.next() as u16,
                 end_slot: self.next() as u16,
                 stamp_ms: self.u64(),
+                membership: self.membership(),
             },
             pairs: self.bytes(),
             crc: self.next() as u32,
@@ -448,7 +449,60 @@ impl Gen {
             2 => self.response(kind),
             3 => self.chunk(),
             4 => self.ack(),
+            5 => self.placement(kind),
             _ => self.health(kind),
+        }
+    }
+    pub(crate) fn membership(&mut self) -> Membership {
+        Membership {
+            members: self.places(),
+            wanted: self.places(),
+            before: self.places(),
+            last_replica: self.replica(),
+        }
+    }
+    fn places(&mut self) -> Vec<(ReplicaId, StoreId)> {
+        let count = self.below(4);
+        (0..count)
+            .map(|_| (self.replica(), StoreId(self.u64())))
+            .collect()
+    }
+    pub(crate) fn shard_info(&mut self) -> ShardInfo {
+        ShardInfo {
+            shard: ShardId(self.u64()),
+            start_slot: self.next() as u16,
+            end_slot: self.next() as u16,
+            epoch: self.epoch(),
+            membership: self.membership(),
+            leader: self.option(|g| StoreId(g.u64())),
+            term: self.term(),
+            session_ms: self.u64(),
+        }
+    }
+    pub(crate) fn manage(&mut self, kind: u64) -> Manage {
+        let stores = |g: &mut Self| (0..g.below(3)).map(|_| StoreId(g.u64())).collect();
+        match kind % 3 {
+            0 => Manage::Change {
+                add: stores(self),
+                remove: stores(self),
+            },
+            1 => Manage::Abort,
+            _ => Manage::Transfer {
+                to: StoreId(self.u64()),
+            },
+        }
+    }
+    /// Of the messages about who holds a shard.
+    pub(crate) fn placement(&mut self, kind: u64) -> PeerMessage {
+        match kind % 3 {
+            0 => PeerMessage::ShardInfo(self.shard_info()),
+            1 => PeerMessage::ShardQuery {
+                shard: ShardId(self.u64()),
+            },
+            _ => {
+                let wish = self.manage(kind / 3);
+                self.request(ForwardBody::Manage(wish))
+            }
         }
     }
     /// Of the three messages about a store's or replica's own state.
@@ -466,6 +520,7 @@ impl Gen {
                 to: self.replica(),
                 process: self.u64(),
                 term: self.term(),
+                conf_ver: self.u64(),
                 is_sound: self.bool(),
             }),
             _ => PeerMessage::StoreHealth(StoreHealth {

@@ -101,7 +101,7 @@ pub(super) fn shard_json(report: &ShardReport) -> Value {
                 "voters": ids(&conf.voters),
                 "learners": ids(&conf.learners),
                 "outgoing_voters": ids(&conf.voters_outgoing),
-                "stores": descriptor.members.iter()
+                "stores": descriptor.membership.members.iter()
                     .map(|(replica, store)| (replica.to_string(), json!(store.0)))
                     .collect::<serde_json::Map<_, _>>(),
                 "applied": state.applied.index.0,

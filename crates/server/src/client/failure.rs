@@ -136,6 +136,7 @@ pub(super) fn unknown_reason(reason: UnknownReason) -> &'static str {
         UnknownReason::ShuttingDown => "the leader is shutting down",
         UnknownReason::LeaderChanged => "the leader changed, and nobody answered within the deadline",
         UnknownReason::Snapshot => "the outcome was lost to a snapshot",
+        UnknownReason::Removed => "the replica that took it was removed",
         _ => "the outcome was lost",
     }
 }

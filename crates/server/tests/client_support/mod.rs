@@ -33,6 +33,7 @@ impl FakeStore {
 
     pub fn answer(&mut self, request: &ClientRequest, wall_ms: u64) -> Answer {
         match &request.body {
+            ForwardBody::Manage(_) => Answer::Ok,
             ForwardBody::Read(query) => {
                 let time = ReadTime {
                     shard_ms: wall_ms,

@@ -35,6 +35,7 @@ const fn mutant(area: &'static str, name: &'static str, suite: Suite, breaks: &'
 
 const ALL: Suite = Suite::Cluster("everything");
 const DISK: Suite = Suite::Cluster("disk");
+const MOVES: Suite = Suite::Cluster("moves");
 const CORE: Suite = Suite::Core;
 const LOG: Suite = Suite::Log;
 
@@ -525,5 +526,47 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "campaign-with-an-unapplied-change",
         CORE,
         "a member campaigns in a configuration that is not the newest committed one",
+    ),
+    mutant(
+        "membership",
+        "leader-leaves-before-handing-over",
+        MOVES,
+        "M1: a leader that is to go leaves the joint configuration itself, and the shard is without one",
+    ),
+    mutant(
+        "membership",
+        "promoted-before-caught-up",
+        MOVES,
+        "M1: a learner becomes a voter before it has anything",
+    ),
+    mutant(
+        "membership",
+        "replica-id-used-again",
+        MOVES,
+        "M3: a new replica gets the id of one that was removed",
+    ),
+    mutant(
+        "membership",
+        "tombstone-forgotten",
+        MOVES,
+        "M4: nothing is left of a removed replica, and a late message brings it back",
+    ),
+    mutant(
+        "membership",
+        "erased-while-a-member",
+        MOVES,
+        "M1, M4: an old replica erases itself while the joint configuration still counts it",
+    ),
+    mutant(
+        "membership",
+        "membership-not-in-the-batch",
+        MOVES,
+        "P4: the new membership is not in the batch of the entry that changes it",
+    ),
+    mutant(
+        "membership",
+        "committed-change-not-recorded",
+        MOVES,
+        "M1: after a power loss the new members do not know that the old ones are not needed any more",
     ),
 ];

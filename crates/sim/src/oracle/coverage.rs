@@ -5,7 +5,25 @@ use quorate_store::{SLOTS, ShardRoute};
 
 use super::Violation;
 
-/// Checks a store's routes, which are in slot order.
+/// Checks that a store's routes, which are in slot order, do not overlap. Some may be missing: a store that holds no
+/// replica of a shard hears of it now and then.
+pub(crate) fn overlaps(node: usize, routes: &[ShardRoute]) -> Result<(), Violation> {
+    for pair in routes.windows(2) {
+        if pair[1].start_slot < pair[0].end_slot {
+            let detail = format!(
+                "node {}: shards {} and {} overlap at slot {}",
+                node + 1,
+                pair[0].shard,
+                pair[1].shard,
+                pair[1].start_slot
+            );
+            return Err(Violation::new("every slot is in exactly one shard", detail));
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a store's routes cover every slot.
 pub(crate) fn check(node: usize, routes: &[ShardRoute]) -> Result<(), Violation> {
     let mut end = 0;
     for route in routes {
@@ -50,5 +68,7 @@ mod tests {
         assert!(check(0, &routes(&[(0, 5), (4, SLOTS)])).is_err());
         assert!(check(0, &routes(&[(0, 5)])).is_err());
         assert!(check(0, &[]).is_err());
+        assert_eq!(overlaps(0, &routes(&[(0, 5), (6, 9)])), Ok(()));
+        assert!(overlaps(0, &routes(&[(0, 5), (4, 9)])).is_err());
     }
 }

@@ -47,6 +47,13 @@ impl ElectionSafety {
             .collect()
     }
 
+    /// The replica is not there any more.
+    pub(crate) fn gone(&mut self, at: At) {
+        if let Some(leading) = self.leading.get_mut(&at.1) {
+            leading.remove(&at.0);
+        }
+    }
+
     pub(crate) fn stopped(&mut self, node: usize) {
         for leading in self.leading.values_mut() {
             leading.remove(&node);

@@ -65,6 +65,11 @@ impl LogBounds {
         Err(Violation::new("the log stays within its bounds", detail))
     }
 
+    /// The replica is not there any more.
+    pub(crate) fn gone(&mut self, at: At) {
+        self.0.remove(&at);
+    }
+
     /// A process ended, or its disk does not work as it should.
     pub(crate) fn excused(&mut self, node: usize) {
         self.0.retain(|(on, _), _| *on != node);
@@ -91,6 +96,8 @@ mod tests {
             log_bytes,
             lease: false,
             rebuild: None,
+            conf_ver: 1,
+            changing: false,
             installing: false,
         }
     }

@@ -108,6 +108,15 @@ impl Mirrors {
         self.0.entry(at).or_default()
     }
 
+    /// The shards of a node.
+    pub(crate) fn shards(&self, node: usize) -> Vec<At> {
+        self.0.keys().filter(|at| at.0 == node).copied().collect()
+    }
+
+    pub(crate) fn remove(&mut self, at: At) {
+        self.0.remove(&at);
+    }
+
     pub(crate) fn put(&mut self, at: At, mirror: Mirror) {
         self.0.insert(at, mirror);
     }

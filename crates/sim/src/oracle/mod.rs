@@ -12,6 +12,7 @@
 //! | one lease at a time | rules L | `leases` |
 //! | what was vouched for survives | rules P | `durability` |
 //! | every slot is in exactly one shard | | `coverage` |
+//! | members are who they are said to be | rules M | `members` |
 //! | the log stays within its bounds | | `log_bounds` |
 
 mod append_only;
@@ -22,12 +23,13 @@ mod leader_completeness;
 mod leases;
 mod log_bounds;
 mod log_matching;
+mod members;
 mod mirror;
 mod state_machine;
 mod votes;
 
 use quorate_proto::PeerMessage;
-use quorate_raft::{Entry, Index, MessageBody, Role, Term};
+use quorate_raft::{Entry, Index, MessageBody, Payload, Role, Term};
 use quorate_storage::ShardId;
 use quorate_storage::log::LogOp;
 use quorate_store::ReplicaStatus;
@@ -39,6 +41,7 @@ pub(crate) use leader_completeness::LeaderCompleteness;
 pub(crate) use leases::{Leases, Standing};
 pub(crate) use log_bounds::LogBounds;
 pub(crate) use log_matching::LogMatching;
+pub(crate) use members::Members;
 pub(crate) use mirror::{Mirror, Mirrors, hash_of};
 pub(crate) use state_machine::StateMachine;
 pub(crate) use votes::Votes;
@@ -74,6 +77,7 @@ pub(crate) struct Oracles {
     pub(crate) leases: Leases,
     durability: Durable,
     pub(crate) log_bounds: LogBounds,
+    members: Members,
 }
 
 impl Oracles {
@@ -131,7 +135,8 @@ impl Oracles {
             LogOp::Compact { shard, index, term } => {
                 self.mirrors.entry((node, *shard)).compact(*index, *term)
             }
-            LogOp::HardState { .. } | LogOp::Tombstone { .. } => {}
+            LogOp::Tombstone { shard, replica } => self.members.erased((node, *shard), *replica),
+            LogOp::HardState { .. } => {}
         }
         Ok(())
     }
@@ -162,8 +167,27 @@ impl Oracles {
         }
     }
 
+    /// A replica is not there any more: it was erased, or a crash undid its birth.
+    pub(crate) fn gone(&mut self, at: At) {
+        self.mirrors.remove(at);
+        self.durability.forget(at);
+        self.append_only.restarted(at);
+        self.leases.restarted(at);
+        self.election_safety.gone(at);
+        self.log_bounds.gone(at);
+    }
+
     /// An entry was applied.
     pub(crate) fn applied(&mut self, at: At, entry: &Entry) -> Result<(), Violation> {
+        if let Payload::ConfChange(change) = &entry.payload {
+            let mirrors = &self.mirrors;
+            let has_state = |node| {
+                mirrors
+                    .get((node, at.1))
+                    .is_some_and(|mirror| mirror.last() > Index(0))
+            };
+            self.members.applied(at.1, entry.index, change, has_state)?;
+        }
         self.state_machine
             .applied(at, entry.index, entry.term, hash_of(entry))?;
         self.committed(at, entry.index, entry.term, hash_of(entry), None)
@@ -202,6 +226,7 @@ impl Oracles {
         status: &ReplicaStatus,
     ) -> Result<(), Violation> {
         let at = (node, status.shard);
+        self.members.seen(at, status.replica)?;
         self.mirrors.entry(at).seen_term = status.term;
         let leads = status.role == Role::Leader;
         let led = before.is_some_and(|before| before.role == Role::Leader && before.term == status.term);

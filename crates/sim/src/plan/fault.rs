@@ -73,6 +73,8 @@ faults! {
     /// A clock's rate leaves the stated bound, or the monotonic clock jumps: nothing that depends on clocks is
     /// required any more.
     BadClock = "bad-clock",
+    /// No fault: the operator wants other stores to hold a shard (rules M).
+    Members = "members",
     /// All through: messages are lost.
     Loss = "loss",
     /// All through: consensus messages arrive twice.

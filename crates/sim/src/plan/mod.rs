@@ -176,7 +176,7 @@ impl Plan {
         let sessions = SessionBounds::derive(seed);
         let full = options.size == Size::Full;
         let sizes: &[u64] = match (full, profile) {
-            (true, Profile::Everything) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
+            (true, Profile::Everything | Profile::Moves) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
             (true, _) => &[1, 2, 3, 3, 3, 3, 4, 5, 5, 7],
             (false, _) => &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5],
         };
@@ -213,7 +213,19 @@ impl Plan {
             segment_bytes: rng.range_log(8_192, 131_072),
             recycled_segments_max: rng.below(3) as usize,
         };
-        let faults = faults_of(profile, rng);
+        let mut faults = faults_of(profile, rng);
+        // Decided apart, so that it moves nothing else.
+        let mut apart = Rng::new(seed ^ 0x4D45_4D42);
+        if profile == Profile::Moves || profile == Profile::Everything && apart.one_in(2) {
+            let weight = if profile == Profile::Moves {
+                12
+            } else {
+                apart.range(2, 8)
+            };
+            faults.push((Fault::Members, weight));
+            // Not together yet: see docs/testing.md.
+            faults.retain(|(fault, _)| *fault != Fault::Rot);
+        }
         let only_faults = options.faults.clone();
         let uses = |fault| is_used(&faults, only_faults.as_ref(), fault);
         let delay_us_min = rng.range_log(20, 1_000);
@@ -313,7 +325,8 @@ fn is_used(faults: &[(Fault, u64)], only: Option<&Vec<Fault>>, fault: Fault) -> 
 
 /// Most seeds use about half of the kinds, so that one cannot hide what another would find.
 fn faults_of(profile: Profile, rng: &mut Rng) -> Vec<(Fault, u64)> {
-    let allowed = profile.faults();
+    let mut allowed = profile.faults();
+    allowed.retain(|fault| *fault != Fault::Members);
     let all = rng.one_in(4);
     let mut used = Vec::new();
     for fault in &allowed {

@@ -18,6 +18,8 @@ pub enum Profile {
     Disk,
     /// Clocks drift and jump, within the stated bound and beyond it.
     Clock,
+    /// Shards move from store to store while processes die and the network is divided (rules M).
+    Moves,
     /// All of it at once.
     Everything,
 }
@@ -66,14 +68,33 @@ const CLOCK: &[Fault] = &[
     Fault::CutLink,
 ];
 
+const MOVES: &[Fault] = &[
+    Fault::Members,
+    Fault::Kill,
+    Fault::PowerLoss,
+    Fault::DieInLog,
+    Fault::KillAll,
+    Fault::Shutdown,
+    Fault::Pause,
+    Fault::Partition,
+    Fault::CutLink,
+    Fault::BreakLink,
+    Fault::Loss,
+    Fault::Repetition,
+    Fault::Delay,
+    Fault::Reordering,
+    Fault::DieAtStart,
+];
+
 impl Profile {
     /// All profiles.
-    pub const ALL: [Profile; 6] = [
+    pub const ALL: [Profile; 7] = [
         Profile::Calm,
         Profile::Lossy,
         Profile::Crashy,
         Profile::Disk,
         Profile::Clock,
+        Profile::Moves,
         Profile::Everything,
     ];
 
@@ -86,6 +107,7 @@ impl Profile {
             Profile::Crashy => "crashy",
             Profile::Disk => "disk",
             Profile::Clock => "clock",
+            Profile::Moves => "moves",
             Profile::Everything => "everything",
         }
     }
@@ -99,8 +121,9 @@ impl Profile {
             Profile::Crashy => DEATH.to_vec(),
             Profile::Disk => DISK.to_vec(),
             Profile::Clock => CLOCK.to_vec(),
+            Profile::Moves => MOVES.to_vec(),
             Profile::Everything => {
-                let mut all = [NETWORK, DEATH, DISK, CLOCK].concat();
+                let mut all = [NETWORK, DEATH, DISK, CLOCK, MOVES].concat();
                 all.sort_unstable();
                 all.dedup();
                 all

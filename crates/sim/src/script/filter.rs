@@ -38,6 +38,8 @@ impl Passing<'_> {
             PeerMessage::SnapshotAck(ack) => Some(ack.shard),
             PeerMessage::TermQuery(query) => Some(query.shard),
             PeerMessage::TermAnswer(answer) => Some(answer.shard),
+            PeerMessage::ShardInfo(info) => Some(info.shard),
+            PeerMessage::ShardQuery { shard } => Some(*shard),
             PeerMessage::Response(_) | PeerMessage::StoreHealth(_) => None,
         }
     }
@@ -80,6 +82,10 @@ pub enum MessageKind {
     TermAnswer,
     /// A store says how it is.
     StoreHealth,
+    /// A store tells who holds a shard.
+    ShardInfo,
+    /// A replica asks who holds its shard.
+    ShardQuery,
 }
 
 impl MessageKind {
@@ -108,6 +114,8 @@ impl MessageKind {
             PeerMessage::SnapshotChunk(_) => MessageKind::SnapshotChunk,
             PeerMessage::SnapshotAck(_) => MessageKind::SnapshotAck,
             PeerMessage::TermQuery(_) => MessageKind::TermQuery,
+            PeerMessage::ShardInfo(_) => MessageKind::ShardInfo,
+            PeerMessage::ShardQuery { .. } => MessageKind::ShardQuery,
             PeerMessage::TermAnswer(_) => MessageKind::TermAnswer,
             PeerMessage::StoreHealth(_) => MessageKind::StoreHealth,
         }

@@ -110,7 +110,7 @@ impl World {
         (0..self.nodes.len()).filter_map(leads).collect()
     }
 
-    /// The leader that a majority of all replicas follow in its term, itself included.
+    /// The leader that a majority of the replicas that it knows of follow in its term, itself included.
     #[must_use]
     pub fn followed_leader(&self, shard: u64) -> Option<usize> {
         self.leaders(shard).into_iter().find_map(|(leader, term)| {
@@ -120,7 +120,8 @@ impl World {
                     .is_some_and(|status| status.term == term && status.leader == Some(store))
             };
             let followers = (0..self.nodes.len()).filter(follows).count();
-            (followers > self.nodes.len() / 2).then_some(leader)
+            let holders = self.holders(shard).len();
+            (followers > holders / 2).then_some(leader)
         })
     }
 

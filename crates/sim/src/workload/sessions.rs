@@ -127,7 +127,7 @@ impl Once {
     /// Makes it what a probe sends.
     fn become_probe(&mut self, probe: Probe) {
         match (&probe, &mut self.body) {
-            (Probe::Same(_), _) | (_, ForwardBody::Read(_)) => {}
+            (Probe::Same(_), _) | (_, ForwardBody::Read(_) | ForwardBody::Manage(_)) => {}
             (Probe::Acknowledged, _) => self.session.lowest = self.session.seq + 1,
             (Probe::Other, ForwardBody::Write(op)) => {
                 *op = Op::Append {

@@ -65,6 +65,11 @@ impl World {
             self.oracles
                 .started((node, shard.shard), shard, process.store.log_entries(shard.shard))?;
         }
+        for at in self.oracles.mirrors.shards(node) {
+            if status.iter().all(|status| status.shard != at.1) {
+                self.oracles.gone(at);
+            }
+        }
         self.nodes[node].process = Some(process);
         self.status[node].clear();
         self.plan_tick(node);

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::linearizability::History;
 use crate::network::Network;
 use crate::node::Node;
+use crate::operator::Operator;
 use crate::oracle::{Oracles, Violation};
 use crate::plan::{Fault, Plan, Schedule};
 use crate::queue::Queue;
@@ -68,6 +69,8 @@ pub struct World {
     /// The clients of a script.
     pub(crate) callers: Callers,
     pub(crate) filters: Filters,
+    /// Who wants shards elsewhere.
+    pub(crate) operator: Operator,
     /// The bytes of messages are counted.
     pub(crate) counts_bytes: bool,
     pub(crate) oracles: Oracles,
@@ -147,6 +150,7 @@ impl World {
             workload,
             callers: Callers::default(),
             filters: Filters::default(),
+            operator: Operator::default(),
             counts_bytes: false,
             oracles: Oracles::default(),
             trace: Trace::new(sink),

@@ -4,6 +4,7 @@ use quorate_store::{ClientOutcome, Input};
 
 use super::{Event, World};
 use crate::node::Death;
+use crate::operator::Operator;
 use crate::oracle::Violation;
 use crate::process::Turn;
 use crate::script::Callers;
@@ -52,7 +53,8 @@ impl World {
         }
         for input in &process.inbox {
             if let Input::Client(request) = input {
-                if Callers::is_theirs(request.id) {
+                if Operator::is_theirs(request.id) {
+                } else if Callers::is_theirs(request.id) {
                     self.callers.taken(request.id, times.mono_us);
                 } else {
                     self.workload.taken(request.id, times.mono_us);
@@ -78,7 +80,9 @@ impl World {
                     outcome_text(outcome)
                 )
             });
-            if Callers::is_theirs(*id) {
+            if Operator::is_theirs(*id) {
+                self.operator.told(*id, outcome);
+            } else if Callers::is_theirs(*id) {
                 self.caller_answered(node, *id, outcome)?;
             } else {
                 let answered = self.workload.answered(self.now_us, node, *id, outcome)?;

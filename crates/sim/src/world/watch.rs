@@ -1,7 +1,8 @@
 //! What the oracles are shown: each turn's effects, and now and then the whole of a replica.
 
-use quorate_raft::Role;
+use quorate_raft::{Entry, Payload, Role};
 use quorate_storage::ShardId;
+use quorate_storage::log::LogOp;
 use quorate_store::ReplicaStatus;
 
 use super::World;
@@ -20,6 +21,7 @@ impl World {
         for op in &turn.log {
             self.oracles.logged(node, op)?;
         }
+        self.check_leaving(node, turn)?;
         for (shard, entry) in &turn.applied {
             self.counts.applied += 1;
             self.oracles.applied((node, *shard), entry)?;
@@ -39,8 +41,14 @@ impl World {
             |before: Option<&ReplicaStatus>, status: &ReplicaStatus| is_idle && before == Some(status);
         let mut words = Vec::with_capacity(2 + 6 * now.len());
         words.extend([2, node as u64]);
-        for (at, status) in now.iter().enumerate() {
-            let before = self.status[node].get(at);
+        let all_before = std::mem::take(&mut self.status[node]);
+        for before in &all_before {
+            if same_replica(&now, before).is_none() {
+                self.oracles.gone((node, before.shard));
+            }
+        }
+        for status in &now {
+            let before = same_replica(&all_before, status);
             if is_same(before, status) {
                 continue;
             }
@@ -79,12 +87,45 @@ impl World {
             });
             format!("n{} turn: {}", node + 1, shards.collect::<Vec<_>>().join("; "))
         });
-        let before = std::mem::replace(&mut self.status[node], now);
+        self.status[node] = now;
         for at in 0..self.status[node].len() {
             let status = &self.status[node][at];
-            if !is_same(before.get(at), status) {
+            if !is_same(same_replica(&all_before, status), status) {
                 let (shard, stands) = (status.shard, standing(status));
                 self.check_lease((node, shard), stands)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// M1: whoever proposes to leave a joint configuration is a voter of its incoming half.
+    fn check_leaving(&self, node: usize, turn: &Turn) -> Result<(), Violation> {
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(());
+        };
+        for op in &turn.log {
+            let LogOp::Append { shard, entries } = op else {
+                continue;
+            };
+            let leaves = |entry: &Entry| {
+                matches!(&entry.payload, Payload::ConfChange(change) if change.leaves_joint())
+                    && process.store.leads_in(*shard) == Some(entry.term)
+            };
+            let Some(descriptor) = process
+                .store
+                .descriptor(*shard)
+                .filter(|_| entries.iter().any(leaves))
+            else {
+                continue;
+            };
+            if !descriptor.conf_state.voters.contains(&descriptor.replica) {
+                let detail = format!(
+                    "shard {shard}: replica {} on node {} leads out of {:?}",
+                    descriptor.replica,
+                    node + 1,
+                    descriptor.conf_state
+                );
+                return Err(Violation::new("who leaves a joint configuration stays", detail));
             }
         }
         Ok(())
@@ -129,7 +170,7 @@ impl World {
             return Ok(());
         }
         if let Some(process) = &self.nodes[node].process {
-            coverage::check(node, &process.store.routes())?;
+            coverage::overlaps(node, &process.store.routes())?;
         }
         let shard = ShardId(self.rng.below(u64::from(self.plan.shards) + 1));
         self.check_content(node, shard)?;
@@ -197,6 +238,12 @@ impl World {
             .digest((node, shard), applied.index, digest ^ applied.stamp_ms)?;
         Ok(Some((applied.index.0, digest)))
     }
+}
+
+/// The same replica in another account.
+fn same_replica<'a>(among: &'a [ReplicaStatus], status: &ReplicaStatus) -> Option<&'a ReplicaStatus> {
+    let is_it = |other: &&ReplicaStatus| (other.shard, other.replica) == (status.shard, status.replica);
+    among.iter().find(is_it)
 }
 
 fn standing(status: &ReplicaStatus) -> Standing {

@@ -13,6 +13,7 @@
 mod bugs;
 mod generic;
 mod kv;
+mod moves;
 mod sessions;
 mod stores;
 mod support;

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use quorate_proto::{Answer, ForwardBody, Query, ScanPosition};
+use quorate_proto::{Answer, ForwardBody, Manage, Query, ScanPosition};
 use quorate_sim::script::{MILLISECOND, Next};
-use quorate_sim::{Call, Ended, SECOND, Setup, Violation, World};
+use quorate_sim::{Call, Ended, Retry, SECOND, Setup, Violation, World};
+use quorate_storage::StoreId;
 use quorate_store::kv;
 
 use crate::support::{CLUSTER_SEEDS, Chance, close, partitions, row};
@@ -29,6 +30,7 @@ struct Generic {
     part: bool,
     crash: bool,
     gc: bool,
+    conf: bool,
 }
 
 fn setup(nodes: u64, seed: u64) -> Setup {
@@ -156,6 +158,31 @@ fn client(
     }
 }
 
+/// Every 0 to 200 ms a random store gets a replica of the shard, or loses it, unless it is the last.
+fn operator(mut chance: Chance, stop: Rc<RefCell<bool>>) -> impl FnMut(u64, Option<&Ended>) -> Next {
+    let mut is_resting = false;
+    move |_, ended| {
+        is_resting |= ended.is_some();
+        if std::mem::take(&mut is_resting) {
+            return Next::Sleep(chance.below(200 * MILLISECOND));
+        }
+        if *stop.borrow() {
+            return Next::End;
+        }
+        let store = vec![StoreId(chance.range(1, 6))];
+        let (add, remove) = if chance.percent(50) {
+            (store, Vec::new())
+        } else {
+            (Vec::new(), store)
+        };
+        let wish = ForwardBody::Manage(Manage::Change { add, remove });
+        Call::new(b"any", wish)
+            .retry(Retry::Never)
+            .attempt_ms(ATTEMPT_MS)
+            .into()
+    }
+}
+
 impl Generic {
     fn run(self, seed: u64) -> Result<(), Violation> {
         let mut chance = Chance::new(seed);
@@ -179,6 +206,10 @@ impl Generic {
                     format!("client {round}.{id}"),
                     client(own.clone(), round, id, own_chance, stop.clone()),
                 );
+            }
+            if self.conf {
+                let own_chance = Chance::new(seed ^ (round << 40));
+                world.spawn(format!("operator {round}"), operator(own_chance, stop.clone()));
             }
             if self.part {
                 let every_us = (500 * MILLISECOND, 700 * MILLISECOND);
@@ -276,6 +307,12 @@ generic_rows! {
     t_15_snapshot_unreliable: T(5, drop, gc);
     t_16_snapshot_unreliable_recover: T(5, drop, crash, gc);
     t_17_snapshot_unreliable_recover_concurrent_partition: T(5, drop, crash, part, gc);
+    t_21_conf_change_recover: T(1, crash, conf);
+    t_22_conf_change_recover_many_clients: T(20, crash, conf);
+    t_23_conf_change_unreliable: T(5, drop, conf);
+    t_24_conf_change_unreliable_recover: T(5, drop, crash, conf);
+    t_25_conf_change_snapshot_unreliable_recover: T(5, drop, crash, conf, gc);
+    t_26_conf_change_snapshot_unreliable_recover_concurrent_partition: T(5, drop, crash, part, conf, gc);
 }
 
 fn others(nodes: usize, not: &[usize]) -> Vec<usize> {

@@ -51,6 +51,7 @@ pub fn longest_key(body: &ForwardBody) -> usize {
             Op::Sweep { due } => due.iter().map(|(_, key)| key.len()).max().unwrap_or(0),
             Op::Flush | Op::Noop | Op::ExpireSessions { .. } => 0,
         },
+        ForwardBody::Manage(_) => 0,
         ForwardBody::Read(query) => match query {
             Query::Get { key }
             | Query::Exists { key }
