@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{bench, check, debug, dev, kv, serve, sim};
+use crate::{bench, check, ctl, debug, dev, kv, serve, sim};
 
 /// It worked.
 pub const OK: u8 = 0;
@@ -71,6 +71,8 @@ enum Command {
     Append(kv::AppendArgs),
     /// Delete keys
     Delete(kv::DeleteArgs),
+    /// See and change which stores hold which shard
+    Ctl(ctl::CtlArgs),
     /// Measure throughput and latency of Quorate, or of any server that speaks Redis's protocol
     Bench(bench::BenchArgs),
     /// Judge whether recorded histories are linearizable
@@ -90,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Put(args) => kv::put(args),
         Command::Append(args) => kv::append(args),
         Command::Delete(args) => kv::delete(args),
+        Command::Ctl(args) => ctl::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Check(args) => return check::run(&args),
         Command::Debug(args) => debug::run(args),

@@ -125,12 +125,12 @@ pub fn delete(args: DeleteArgs) -> Result<(), Failure> {
 
 /// Whether a command may be sent again when it is not known whether it ran.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
+pub(crate) enum Effect {
     Read,
     Write,
 }
 
-fn ask(target: &Target, effect: Effect, command: &[&[u8]]) -> Result<Reply, Failure> {
+pub(crate) fn ask(target: &Target, effect: Effect, command: &[&[u8]]) -> Result<Reply, Failure> {
     let timeout = Duration::from_millis(target.timeout_ms.max(1));
     let mut failure = Failure::usage("--endpoints is empty");
     for endpoint in &target.endpoints {
@@ -198,7 +198,7 @@ fn print_count(reply: Reply) -> Result<(), Failure> {
     }
 }
 
-fn unexpected(reply: &Reply) -> Failure {
+pub(crate) fn unexpected(reply: &Reply) -> Failure {
     Failure::new(format!(
         "the server gave an answer that does not fit the command: {reply:?}"
     ))

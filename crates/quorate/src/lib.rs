@@ -5,6 +5,7 @@ pub mod bench;
 pub mod check;
 pub mod cli;
 pub mod client;
+pub mod ctl;
 pub mod debug;
 pub mod dev;
 pub mod kv;

@@ -31,8 +31,8 @@ pub(crate) fn run<E: Engine>(
             String::from_utf8_lossy(name).to_ascii_lowercase()
         ))),
         _ => Ok(RespValue::Error(format!(
-            "ERR unknown subcommand '{}'. Try QUORATE DIGEST <shard>, QUORATE MODE [proxy|cluster], QUORATE SHARDS \
-             or QUORATE STATUS.",
+            "ERR unknown subcommand '{}'. Try QUORATE DIGEST <shard>, QUORATE MODE [proxy|cluster], QUORATE REPLICA \
+             ADD|REMOVE|MOVE|ABORT, QUORATE SHARDS, QUORATE STATUS, QUORATE STORES or QUORATE TRANSFER <shard> <store>.",
             // One line, whatever was sent.
             String::from_utf8_lossy(name)
                 .chars()

@@ -24,6 +24,7 @@ mod connection;
 mod failure;
 mod gather;
 mod keys;
+mod manage;
 mod multi;
 mod numbers;
 mod once;

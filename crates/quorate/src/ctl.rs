@@ -1,0 +1,255 @@
+//! `ctl`: who holds which shard, and who is to hold it.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+
+use crate::cli::Failure;
+use crate::client::Reply;
+use crate::kv::{Effect, Target, ask, unexpected};
+
+/// Between two looks at a change under way.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// `ctl …`
+#[derive(Args, Debug)]
+pub struct CtlArgs {
+    #[command(flatten)]
+    target: Target,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// List the shards: slots, leader, stores
+    Shards,
+    /// List the stores: addresses, whether they are up, how many shards they hold and lead
+    Stores,
+    /// Let a shard be led by another of its stores
+    Transfer {
+        /// The shard's id
+        shard: u64,
+        /// The store's id
+        store: u64,
+    },
+    /// Change which stores hold a shard, while it serves
+    #[command(subcommand)]
+    Replica(Replica),
+}
+
+#[derive(Subcommand, Debug)]
+enum Replica {
+    /// Let stores hold a shard that do not
+    Add {
+        /// The shard's id
+        shard: u64,
+        /// The stores' ids
+        #[arg(required = true)]
+        stores: Vec<u64>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Remove a shard from stores that hold it
+    Remove {
+        /// The shard's id
+        shard: u64,
+        /// The stores' ids
+        #[arg(required = true)]
+        stores: Vec<u64>,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Move a shard from one store to another
+    Move {
+        /// The shard's id
+        shard: u64,
+        /// The store that holds it
+        from: u64,
+        /// The store that is to hold it
+        to: u64,
+        #[command(flatten)]
+        wait: Wait,
+    },
+    /// Turn the change under way round
+    Abort {
+        /// The shard's id
+        shard: u64,
+    },
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct Wait {
+    /// Seconds to wait until the change has come about; 0: do not wait
+    #[arg(long = "wait", default_value_t = 60, value_name = "S")]
+    seconds: u64,
+}
+
+/// Runs it.
+pub fn run(args: CtlArgs) -> Result<(), Failure> {
+    let CtlArgs {
+        target,
+        json,
+        command,
+    } = args;
+    match command {
+        Command::Shards => print(rows(&target, b"SHARDS")?, json),
+        Command::Stores => print(rows(&target, b"STORES")?, json),
+        Command::Transfer { shard, store } => {
+            wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
+            said(json, shard, "the leader hands over");
+            Ok(())
+        }
+        Command::Replica(Replica::Abort { shard }) => {
+            wish(&target, &["REPLICA", "ABORT", &shard.to_string()])?;
+            said(json, shard, "the change is turned round");
+            Ok(())
+        }
+        Command::Replica(Replica::Add { shard, stores, wait }) => {
+            change(&target, "ADD", shard, &stores, (&stores, &[]), wait, json)
+        }
+        Command::Replica(Replica::Remove { shard, stores, wait }) => {
+            change(&target, "REMOVE", shard, &stores, (&[], &stores), wait, json)
+        }
+        Command::Replica(Replica::Move {
+            shard,
+            from,
+            to,
+            wait,
+        }) => change(&target, "MOVE", shard, &[from, to], (&[to], &[from]), wait, json),
+    }
+}
+
+/// Asks for a change and waits until the stores that hold the shard are those that are wanted.
+fn change(
+    target: &Target,
+    verb: &str,
+    shard: u64,
+    stores: &[u64],
+    (add, remove): (&[u64], &[u64]),
+    wait: Wait,
+    json: bool,
+) -> Result<(), Failure> {
+    let mut wanted = held(target, shard)?;
+    let shard_text = shard.to_string();
+    let texts: Vec<String> = stores.iter().map(u64::to_string).collect();
+    let mut words = vec!["REPLICA", verb, &shard_text];
+    words.extend(texts.iter().map(String::as_str));
+    wish(target, &words)?;
+    let (Some(wanted), true) = (wanted.as_mut(), wait.seconds > 0) else {
+        said(json, shard, "the shard has taken it down");
+        return Ok(());
+    };
+    wanted.extend(add);
+    wanted.retain(|store| !remove.contains(store));
+    let deadline = Instant::now() + Duration::from_secs(wait.seconds);
+    loop {
+        if held(target, shard)?.as_ref() == Some(wanted) {
+            said(json, shard, "done");
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::new(format!(
+                "shard {shard} is not where it is wanted after {} s; it goes on, unless new stores were away for too long \
+                 and the change was turned round: see `quorate ctl shards`",
+                wait.seconds
+            )));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// The stores that hold a shard; none if it is not listed, as shard 0.
+fn held(target: &Target, shard: u64) -> Result<Option<BTreeSet<u64>>, Failure> {
+    let rows = rows(target, b"SHARDS")?;
+    let row = rows.iter().find(|row| row["shard"] == json!(shard));
+    Ok(row.map(|row| {
+        let stores = row["stores"].as_array().into_iter().flatten();
+        stores.filter_map(Value::as_u64).collect()
+    }))
+}
+
+fn wish(target: &Target, words: &[&str]) -> Result<(), Failure> {
+    let mut command: Vec<&[u8]> = vec![b"QUORATE"];
+    command.extend(words.iter().map(|word| word.as_bytes()));
+    match ask(target, Effect::Write, &command)? {
+        Reply::Simple(_) => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+fn said(json: bool, shard: u64, what: &str) {
+    if json {
+        println!("{}", json!({ "shard": shard, "result": what }));
+    } else {
+        println!("shard {shard}: {what}");
+    }
+}
+
+/// The maps that a node lists.
+fn rows(target: &Target, what: &[u8]) -> Result<Vec<Map<String, Value>>, Failure> {
+    let reply = ask(target, Effect::Read, &[b"QUORATE", what])?;
+    let Reply::Array(rows) = reply else {
+        return Err(unexpected(&reply));
+    };
+    rows.iter()
+        .map(|row| match value(row) {
+            Value::Array(fields) => Ok(fields
+                .chunks_exact(2)
+                .map(|field| (field[0].as_str().unwrap_or_default().to_owned(), field[1].clone()))
+                .collect()),
+            _ => Err(unexpected(row)),
+        })
+        .collect()
+}
+
+fn value(reply: &Reply) -> Value {
+    match reply {
+        Reply::Simple(text) | Reply::Error(text) => json!(text),
+        Reply::Int(number) => json!(number),
+        Reply::Bulk(bytes) => json!(String::from_utf8_lossy(bytes)),
+        Reply::Nil => Value::Null,
+        Reply::Array(items) => items.iter().map(value).collect(),
+    }
+}
+
+/// As JSON, or as a table with the fields' names above.
+fn print(rows: Vec<Map<String, Value>>, json: bool) -> Result<(), Failure> {
+    if json {
+        println!("{:#}", Value::from_iter(rows.into_iter().map(Value::Object)));
+        return Ok(());
+    }
+    let Some(first) = rows.first() else {
+        return Ok(());
+    };
+    let names: Vec<String> = first.keys().cloned().collect();
+    let mut table = vec![names.clone()];
+    for row in &rows {
+        table.push(names.iter().map(|name| cell(row.get(name))).collect());
+    }
+    for row in &table {
+        let cells = row.iter().enumerate().map(|(at, cell)| {
+            let width = table.iter().map(|row| row[at].len()).max().unwrap_or_default();
+            format!("{cell:>width$}")
+        });
+        println!("{}", cells.collect::<Vec<_>>().join("  "));
+    }
+    Ok(())
+}
+
+fn cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".into(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(items)) => {
+            let items: Vec<String> = items.iter().map(|item| cell(Some(item))).collect();
+            items.join(",")
+        }
+        Some(other) => other.to_string(),
+    }
+}

@@ -1,0 +1,125 @@
+//! QUORATE REPLICA, QUORATE TRANSFER and QUORATE STORES: who holds a shard, and who is to hold it.
+//!
+//! Any node takes these and forwards them to the shard's leader, whatever the mode of the connection.
+
+use quorate_proto::{ForwardBody, Manage};
+use quorate_storage::{ShardId, StoreId};
+use quorate_store::{ClientRequest, RouteMode, Target};
+
+use super::failure::Failure;
+use super::reply::Shape;
+use super::ring::Entry;
+use super::{ClientContext, ClientSession, Handled};
+use crate::resp::Args;
+
+const REPLICA_USAGE: Failure = Failure::Fixed(
+    "ERR usage: QUORATE REPLICA ADD|REMOVE <shard> <store> [<store> ...], QUORATE REPLICA MOVE <shard> <from> <to> or \
+     QUORATE REPLICA ABORT <shard>",
+);
+
+fn id(text: &[u8], what: Failure) -> Result<u64, Failure> {
+    let digits = std::str::from_utf8(text)
+        .ok()
+        .filter(|text| !text.starts_with('+'));
+    digits.and_then(|text| text.parse().ok()).ok_or(what)
+}
+
+fn store(text: &[u8]) -> Result<StoreId, Failure> {
+    id(text, Failure::Fixed("ERR the store is not a number")).map(StoreId)
+}
+
+/// `QUORATE REPLICA ADD|REMOVE shard store...`, `MOVE shard from to`, `ABORT shard`. OK once the shard has taken the
+/// wish down; QUORATE SHARDS shows what becomes of it.
+pub(super) fn replica(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() < 4 {
+        return Err(REPLICA_USAGE);
+    }
+    let mut stores = Vec::new();
+    for at in 4..args.len() {
+        stores.push(store(args.get(at))?);
+    }
+    let wish = match (args.get(2).to_ascii_lowercase().as_slice(), stores.as_slice()) {
+        (b"add", [_, ..]) => Manage::Change {
+            add: stores,
+            remove: Vec::new(),
+        },
+        (b"remove", [_, ..]) => Manage::Change {
+            add: Vec::new(),
+            remove: stores,
+        },
+        (b"move", [from, to]) => Manage::Change {
+            add: vec![*to],
+            remove: vec![*from],
+        },
+        (b"abort", []) => Manage::Abort,
+        _ => return Err(REPLICA_USAGE),
+    };
+    send(session, args.get(3), wish, ctx)
+}
+
+/// `QUORATE TRANSFER shard store`: OK once the shard's leader has begun to hand over.
+pub(super) fn transfer(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() != 4 {
+        return Err(Failure::Arity("quorate|transfer"));
+    }
+    let to = store(args.get(3))?;
+    send(session, args.get(2), Manage::Transfer { to }, ctx)
+}
+
+fn send(session: &mut ClientSession, shard: &[u8], wish: Manage, ctx: &mut ClientContext<'_>) -> Handled {
+    let shard = ShardId(id(shard, Failure::Fixed("ERR the shard is not a number"))?);
+    let route = ctx.node.routes.iter().find(|route| route.shard == shard);
+    if route.is_none() && shard != ShardId(0) {
+        return Err(Failure::Fixed(
+            "ERR no such shard is known here; QUORATE SHARDS lists them",
+        ));
+    }
+    let number = session.ring.push(Entry::Single {
+        shape: Shape::Plain,
+        protocol: session.protocol,
+        slot: route.map_or(0, |route| route.start_slot),
+        write: true,
+    });
+    ctx.requests.push(ClientRequest {
+        id: session.request_id(number),
+        stream: u64::from(session.id),
+        target: Target::Shard(shard),
+        body: ForwardBody::Manage(wish),
+        session: None,
+        mode: RouteMode::Proxy,
+        timeout_ms: ctx.node.config.request_timeout_ms,
+    });
+    Ok(())
+}
+
+/// QUORATE STORES: per store its id, addresses, whether this node hears from it, and how many shards it holds and
+/// leads by this node's knowledge; shard 0 is not counted.
+pub(super) fn stores(session: &mut ClientSession, args: &Args, ctx: &ClientContext<'_>) -> Handled {
+    if args.len() != 2 {
+        return Err(Failure::Arity("quorate|stores"));
+    }
+    let (stores, routes) = (&ctx.node.stores, &ctx.node.routes);
+    session.reply(|writer| {
+        writer.array(stores.len());
+        for info in stores {
+            let holds = routes.iter().filter(|route| route.stores.contains(&info.id));
+            let leads = routes.iter().filter(|route| route.leader == Some(info.id));
+            writer.map(7);
+            writer.bulk(b"store");
+            writer.int(info.id.0 as i64);
+            writer.bulk(b"host");
+            writer.bulk(info.client_host.as_bytes());
+            writer.bulk(b"port");
+            writer.int(i64::from(info.client_port));
+            writer.bulk(b"peer-port");
+            writer.int(i64::from(info.peer_port));
+            writer.bulk(b"up");
+            writer.int(i64::from(info.up));
+            writer.bulk(b"shards");
+            writer.int(holds.count() as i64);
+            writer.bulk(b"leads");
+            writer.int(leads.count() as i64);
+        }
+    });
+    Ok(())
+}
