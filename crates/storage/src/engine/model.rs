@@ -52,6 +52,8 @@ struct DiskState {
     write_fault: Option<(u64, FailedWrite)>,
     /// Fails the "make durable" at which the countdown reaches zero.
     durable_fault: Option<u64>,
+    /// So many of `pending` were written when the "make durable" under way began.
+    begun: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -126,6 +128,14 @@ impl ModelDisk {
         state.incarnation += 1;
         state.is_open = false;
         state.has_failed = false;
+        state.begun = None;
+    }
+
+    /// A "make durable" begins now; the next call of [`Durability::make_durable`] is its end. It covers what was
+    /// written by now and nothing that is written meanwhile, which is all that the contract promises.
+    pub fn begin_make_durable(&self) {
+        let mut state = self.lock();
+        state.begun = Some(state.pending.len());
     }
 
     /// Fails the `nth` call from now that writes (`write`, `drop_range`, `bulk_load`), counted from 1, and with
@@ -235,6 +245,7 @@ impl ModelEngine {
         state.incarnation += 1;
         state.is_open = true;
         state.has_failed = false;
+        state.begun = None;
         let mut map = state.durable.clone();
         for op in &state.pending {
             op.apply_to(&mut map);
@@ -406,7 +417,8 @@ impl Durability for ModelDurability {
             }
         }
         let state = &mut *state;
-        for op in state.pending.drain(..) {
+        let covered = state.begun.take().unwrap_or(state.pending.len());
+        for op in state.pending.drain(..covered) {
             op.apply_to(&mut state.durable);
         }
         Ok(())
