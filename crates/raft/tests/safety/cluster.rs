@@ -236,6 +236,7 @@ impl Cluster {
     /// Takes a Ready, or does a piece of queued storage work.
     pub(crate) fn work(&mut self, id: u64) {
         let choice = self.rng.below(3);
+        let lazy = self.weather.lazy == Some(id);
         let member = self.members.get_mut(&id).expect("known");
         let Some(node) = member.node.as_mut() else { return };
         if choice == 0
@@ -246,6 +247,7 @@ impl Cluster {
             self.check(id);
             self.post(released);
         } else if choice == 1
+            && !lazy
             && let Some(work) = member.apply_work.pop_front()
         {
             let last = work.entries.last().map(|entry| entry.index);

@@ -12,6 +12,10 @@ pub(crate) struct Weather {
     crashes: u64,
     /// How many proposals come together, at most.
     burst: u64,
+    /// Attempts at changing the members in a thousand steps.
+    changes: u64,
+    /// A member whose state machine does not get on, if any.
+    pub(crate) lazy: Option<u64>,
 }
 
 impl Weather {
@@ -20,6 +24,8 @@ impl Weather {
             steps_left: 0,
             crashes: 0,
             burst: 1,
+            changes: 10,
+            lazy: None,
         }
     }
 }
@@ -34,11 +40,15 @@ impl Cluster {
             let id = self.victim();
             self.crash(id);
         }
+        if self.rng.below(1000) < self.weather.changes {
+            let leader = self.victim();
+            self.change_members(leader);
+        }
         let id = self.any();
         match self.rng.below(1000) {
             0..400 => self.deliver(),
-            400..520 => self.tick(id),
-            520..870 => self.work(id),
+            400..580 => self.tick(id),
+            580..870 => self.work(id),
             870..895 => {
                 // A leader that is cut off goes on taking proposals.
                 let at = self.victim();
@@ -47,25 +57,31 @@ impl Cluster {
                 }
             }
             895..905 => self.read(id),
-            905..915 => {
-                let leader = self.victim();
-                self.change_members(leader);
-            }
-            915..925 => self.compact(id),
-            925..927 => {
+            905..915 => self.compact(id),
+            915..917 => {
                 let leader = self.victim();
                 self.transfer(leader);
             }
-            927..930 => self.nudge(id),
+            917..922 => {
+                let lazy = self.weather.lazy.filter(|_| self.rng.chance(50));
+                self.nudge(lazy.unwrap_or(id));
+            }
             _ => self.restart(id),
         }
     }
 
     fn change_weather(&mut self) {
         self.weather = Weather {
-            steps_left: 100 + self.rng.below(700),
+            steps_left: 100 + self.rng.below(1200),
             crashes: [0, 0, 2, 5, 12][self.rng.below(5) as usize],
             burst: 1 + self.rng.below(6),
+            changes: [5, 10, 60][self.rng.below(3) as usize],
+            // Its lag outlives a cut or the end of one.
+            lazy: match self.rng.below(4) {
+                0 => None,
+                1 => Some(self.any()),
+                _ => self.weather.lazy,
+            },
         };
         self.loss = [0, 3, 10, 25][self.rng.below(4) as usize];
         self.crash_while_working = if self.weather.crashes > 0 { 1000 } else { 0 };
@@ -74,13 +90,57 @@ impl Cluster {
             0..50 => (false, false),
             _ => cut[self.rng.below(4) as usize],
         };
-        self.side = if self.rng.chance(50) {
-            // The leader, and maybe somebody who still hears it.
-            let (leader, other) = (self.victim(), self.any());
-            vec![leader, if self.rng.chance(50) { other } else { leader }]
-        } else {
-            (1..=self.size()).filter(|_| self.rng.chance(50)).collect()
+        self.side = match self.rng.below(4) {
+            0 => {
+                // The leader, and maybe somebody who still hears it.
+                let (leader, other) = (self.victim(), self.any());
+                vec![leader, if self.rng.chance(50) { other } else { leader }]
+            }
+            1 => self.leader_with_some_of_its_kind(),
+            2 if self.weather.lazy.is_some() => self.lazy_with_those_it_still_counts(),
+            _ => (1..=self.size()).filter(|_| self.rng.chance(50)).collect(),
         };
+    }
+
+    /// The leader with those who have one part in its configuration: learners, who must not count, or one half of a
+    /// joint one, which must not decide alone.
+    fn leader_with_some_of_its_kind(&mut self) -> Vec<u64> {
+        let (leader, part) = (self.victim(), self.rng.below(3));
+        let Some(node) = self.running(leader) else {
+            return vec![leader];
+        };
+        let state = node.conf_state();
+        let ids = match part {
+            0 => state.learners,
+            1 => state.voters,
+            _ => state.voters_outgoing,
+        };
+        let mut side: Vec<u64> = ids.iter().map(|id| id.0).collect();
+        side.push(leader);
+        side
+    }
+
+    /// The member that is behind in applying, with those who have a vote by what it knows and, as far as the leader
+    /// knows, have none any more.
+    fn lazy_with_those_it_still_counts(&mut self) -> Vec<u64> {
+        let (Some(lazy), leader) = (self.weather.lazy, self.victim()) else {
+            return Vec::new();
+        };
+        let mut voters_of = |id| {
+            let node = self.running(id)?;
+            Some(node.conf_state().voters)
+        };
+        let (old, new) = (
+            voters_of(lazy).unwrap_or_default(),
+            voters_of(leader).unwrap_or_default(),
+        );
+        let mut side = vec![lazy];
+        for id in old {
+            if !new.contains(&id) || self.rng.chance(30) {
+                side.push(id.0);
+            }
+        }
+        side
     }
 
     /// A leader if there is one, half of the time; else anybody.

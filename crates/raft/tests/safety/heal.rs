@@ -3,6 +3,7 @@
 use quorate_raft::{ConfState, Index, ReplicaId};
 
 use crate::cluster::{Cluster, ELECTION_TICKS};
+use crate::faults::Weather;
 use crate::member::Member;
 
 /// Rounds within which a healed cluster must be live. Most need a few; a joint configuration to leave, snapshots and
@@ -15,6 +16,7 @@ impl Cluster {
         self.loss = 0;
         self.cut = (false, false);
         self.crash_while_working = 0;
+        self.weather = Weather::new();
         let size = self.size();
         (1..=size).for_each(|id| self.restart(id));
         self.quiet_round(20 * ELECTION_TICKS);
