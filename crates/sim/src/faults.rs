@@ -13,7 +13,7 @@ impl World {
     pub(crate) fn plan_strike(&mut self) {
         if let Some(strike) = self.schedule.next(&self.plan) {
             if !strike.is_skipped {
-                self.plan_bursts(strike.at_us);
+                self.plan_bursts(strike.at_us, strike.rng.clone().fork());
             }
             self.queue.push(strike.at_us, Event::Strike(Box::new(strike)));
         }
@@ -125,6 +125,9 @@ impl World {
                 self.network.slow_down(node, other, extra, until);
                 self.network.slow_down(other, node, extra, until);
             }
+            Fault::Succession => self.begin_succession(),
+            Fault::Bridge => self.begin_bridge(),
+            Fault::DieInSnapshot => self.begin_death_by_snapshot(),
             Fault::Drift => {
                 let clock = &mut self.nodes[node].clock;
                 clock.drift(self.now_us, &mut self.fault_rng);
@@ -143,7 +146,7 @@ impl World {
     }
 
     /// How long a fault lasts.
-    fn fault_us(&mut self) -> u64 {
+    pub(crate) fn fault_us(&mut self) -> u64 {
         let most = self.fault_us_max();
         self.fault_rng.range_log(most / 80, most)
     }
@@ -289,6 +292,12 @@ impl World {
 
     /// Stops directions for a while. Connections that nothing gets through break, if it lasts.
     fn block(&mut self, pairs: Vec<(usize, usize)>) {
+        let lasts_us = self.fault_us();
+        self.block_for(pairs, lasts_us);
+    }
+
+    /// The same for so long.
+    pub(crate) fn block_for(&mut self, pairs: Vec<(usize, usize)>, lasts_us: u64) {
         for (from, to) in &pairs {
             self.network.block(*from, *to);
             if self.fault_rng.one_in(2) {
@@ -296,7 +305,6 @@ impl World {
                 self.break_connection(*from, *to, notice_us);
             }
         }
-        let until = self.now_us + self.fault_us();
-        self.queue.push(until, Event::Unblock { pairs });
+        self.queue.push(self.now_us + lasts_us, Event::Unblock { pairs });
     }
 }

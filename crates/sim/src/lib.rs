@@ -39,6 +39,7 @@ mod operator;
 mod oracle;
 mod panics;
 mod plan;
+mod plot;
 mod process;
 mod queue;
 mod record;

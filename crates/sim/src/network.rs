@@ -236,8 +236,7 @@ impl Network {
             return Arrivals::lost();
         }
         if link.blocked > 0 {
-            // Mostly lost; some of it is what the sender's kernel sends again after the fault.
-            if !rng.one_in(8) {
+            if !rng.one_in(plan.held_one_in) {
                 return Arrivals::lost();
             }
             delay += rng.below(plan.tail_us * 2);
@@ -318,6 +317,7 @@ mod tests {
             duplicate_ppm: 0,
             reorder: false,
             late_answers: false,
+            held_one_in: 8,
             wire: false,
         };
         Network::new(plan, Rng::new(1), 2)

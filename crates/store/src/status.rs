@@ -162,6 +162,13 @@ impl<E: Engine> Store<E> {
             .flat_map(|at| self.replicas[at].raft.storage().iter())
     }
 
+    /// The term and vote that a replica knows, for the simulator's safety checks.
+    #[must_use]
+    pub fn vote(&self, shard: ShardId) -> Option<(Term, Option<quorate_raft::ReplicaId>)> {
+        let replica = &self.replicas[self.router.replica_of(shard)?];
+        Some((replica.hard_state.term, replica.hard_state.vote))
+    }
+
     /// Committed entries that the next [`Store::apply`] will apply, for the simulator's safety checks.
     pub fn entries_to_apply(&self) -> impl Iterator<Item = (ShardId, &Entry)> {
         self.to_apply.iter().flat_map(|(at, entries)| {

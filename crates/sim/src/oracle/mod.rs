@@ -3,9 +3,10 @@
 //!
 //! | property | paper | file |
 //! | --- | --- | --- |
-//! | one vote per term | Raft 5.2 | `votes` |
+//! | one vote per term, remembered | Raft 5.2 | `votes` |
 //! | election safety | Raft 5.2 | `election_safety` |
 //! | leader append-only | Raft 5.3 | `append_only` |
+//! | a leader commits by counting in its own term | Raft 5.4.2 | `commit_rule` |
 //! | log matching | Raft 5.3 | `log_matching` |
 //! | leader completeness | Raft 5.4 | `leader_completeness` |
 //! | state machine safety | Raft 5.4.3 | `state_machine` |
@@ -16,6 +17,7 @@
 //! | the log stays within its bounds | | `log_bounds` |
 
 mod append_only;
+mod commit_rule;
 pub(crate) mod coverage;
 mod durability;
 mod election_safety;
@@ -29,12 +31,13 @@ mod state_machine;
 mod votes;
 
 use quorate_proto::PeerMessage;
-use quorate_raft::{Entry, Index, MessageBody, Payload, Role, Term};
+use quorate_raft::{Entry, Index, MessageBody, Payload, ReplicaId, Role, Term};
 use quorate_storage::ShardId;
 use quorate_storage::log::LogOp;
 use quorate_store::ReplicaStatus;
 
 pub(crate) use append_only::AppendOnly;
+use commit_rule::check_commit;
 pub(crate) use durability::Durable;
 pub(crate) use election_safety::ElectionSafety;
 pub(crate) use leader_completeness::LeaderCompleteness;
@@ -86,6 +89,7 @@ impl Oracles {
         &mut self,
         at: At,
         status: &ReplicaStatus,
+        vote: (Term, Option<ReplicaId>),
         entries: impl Iterator<Item = &'a Entry>,
     ) -> Result<(), Violation> {
         let base_term = self
@@ -96,8 +100,10 @@ impl Oracles {
         if status.rebuild.is_some() {
             // It knows that it has lost something; what it vouches for from now on counts.
             self.durability.forget(at);
+            self.votes.forget(at.1, status.replica);
         } else if let Some(before) = self.mirrors.get(at) {
             self.durability.restarted(at, before, &found)?;
+            self.votes.restarted(at.1, status.replica, vote)?;
         }
         self.append_only.restarted(at);
         self.leases.restarted(at);
@@ -231,6 +237,10 @@ impl Oracles {
         let leads = status.role == Role::Leader;
         let led = before.is_some_and(|before| before.role == Role::Leader && before.term == status.term);
         self.append_only.ended(at, status.term, leads && led)?;
+        if leads && led && before.is_some_and(|before| before.commit < status.commit) {
+            let entry_term = self.mirrors.entry(at).term(status.commit);
+            check_commit(at, status.term, status.commit, entry_term)?;
+        }
         let known = before.map_or(Index(0), |before| before.commit);
         if status.commit > known && !status.installing {
             let mirror = self.mirrors.entry(at);

@@ -66,6 +66,12 @@ faults! {
     BreakLink = "break-link",
     /// One link becomes slow.
     SlowLink = "slow-link",
+    /// For a while, whoever leads a shard is cut off, slow to hear, or killed soon after (Raft, figure 8).
+    Succession = "succession",
+    /// A node cannot hear a shard's leader, and nodes that hear both restart, perhaps damaged if disks rot.
+    Bridge = "bridge",
+    /// A process dies while it takes a snapshot.
+    DieInSnapshot = "die-in-snapshot",
     /// A wall clock is set.
     WallJump = "wall-jump",
     /// A clock's rate changes, within the stated bound.

@@ -54,6 +54,9 @@ pub struct NetPlan {
     pub reorder: bool,
     /// Two of three answers are 200 ms and up to two seconds late, so that they overtake each other.
     pub late_answers: bool,
+    /// Of the messages on a blocked link one in so many is late instead of lost, as when the sender's kernel sends
+    /// again what was not acknowledged.
+    pub held_one_in: u64,
     /// Messages go through their wire encoding.
     pub wire: bool,
 }
@@ -184,15 +187,21 @@ impl Plan {
         let shards = options.shards.unwrap_or(*rng.pick(&[1, 1, 2, 3, 4]));
         let tick_us = *rng.pick(&[10_000, 20_000, 50_000]);
         let election_ticks = *rng.pick(&[6, 10, 10, 14]);
+        // Short logs are left behind by whoever is away for a moment, so that snapshots are common.
+        let short = rng.one_in(2);
+        let retention = |rng: &mut Rng, short_range: [u64; 2], range: [u64; 2]| {
+            let [low, high] = if short { short_range } else { range };
+            rng.range_log(low, high)
+        };
         let store = StoreOptions {
             tick_us,
             heartbeat_ticks: *rng.pick(&[1, 2, 2, 3]),
             election_ticks,
-            leases: !rng.one_in(8),
+            leases: !rng.one_in(4),
             clock_drift_max: *rng.pick(&[0.001, 0.01, 0.05]),
-            log_retention_bytes: rng.range_log(2_000, 200_000),
+            log_retention_bytes: retention(rng, [500, 5_000], [2_000, 200_000]),
             log_retention_store_bytes: rng.range_log(5_000, 1_000_000),
-            log_retention_entries: rng.range_log(10, 2_000),
+            log_retention_entries: retention(rng, [3, 60], [10, 2_000]),
             durable_every_bytes: rng.range_log(500, 50_000),
             append_bytes_max: rng.range_log(200, 100_000),
             snapshot_chunk_bytes: rng.range_log(64, 8_192) as usize,
@@ -243,6 +252,7 @@ impl Plan {
             duplicate_ppm: rate(rng, Fault::Repetition, 1_000, 200_000),
             reorder: uses(Fault::Reordering),
             late_answers: false,
+            held_one_in: *rng.pick(&[8, 8, 3, 1]),
             wire: rng.one_in(4),
         };
         let sync_us_min = rng.range_log(20, 2_000);

@@ -31,6 +31,7 @@ const NETWORK: &[Fault] = &[
     Fault::CutLink,
     Fault::BreakLink,
     Fault::SlowLink,
+    Fault::Succession,
     Fault::Pause,
     Fault::Loss,
     Fault::Repetition,
@@ -45,6 +46,9 @@ const DEATH: &[Fault] = &[
     Fault::KillAll,
     Fault::PowerLossAll,
     Fault::Shutdown,
+    Fault::Succession,
+    Fault::Bridge,
+    Fault::DieInSnapshot,
     Fault::DieAtStart,
 ];
 
@@ -57,6 +61,7 @@ const DISK: &[Fault] = &[
     Fault::LogFault,
     Fault::EngineFault,
     Fault::Rot,
+    Fault::Bridge,
 ];
 
 const CLOCK: &[Fault] = &[
@@ -66,6 +71,7 @@ const CLOCK: &[Fault] = &[
     Fault::Pause,
     Fault::Kill,
     Fault::CutLink,
+    Fault::Bridge,
 ];
 
 const MOVES: &[Fault] = &[

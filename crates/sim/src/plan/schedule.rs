@@ -49,7 +49,12 @@ impl Schedule {
         let total = striking().map(|(_, weight)| weight).sum::<u64>();
         self.number += 1;
         let mut rng = Rng::new(mix(self.seed, self.number));
-        self.at_us += rng.range(1_000, self.gap_us(plan) * 2);
+        // Troubles come in groups: what one fault leaves vulnerable for a moment, another one finds.
+        self.at_us += if rng.one_in(3) {
+            rng.range_log(1_000, plan.store.election_timeout_us() * 2)
+        } else {
+            rng.range(1_000, self.gap_us(plan) * 2)
+        };
         let node = rng.below(plan.nodes) as usize;
         let mut left = rng.below(total);
         let (fault, _) = striking().find(|(_, weight)| {

@@ -30,8 +30,8 @@ const LAST_TIMEOUT_MS: u32 = 500;
 pub(crate) enum Asker {
     /// A client with this number.
     Client(usize),
-    /// A client in a hurry, which asks so often after this one.
-    Burst { client: usize, left: u64 },
+    /// A client in a hurry, which asks for the hot key half of the time, and so often after this one.
+    Burst { client: usize, hot: usize, left: u64 },
     /// The last phase; the request is one of those that must be answered well.
     Last(LastTask),
 }
@@ -237,11 +237,8 @@ impl Workload {
         self.outcomes
     }
 
-    /// When a client begins to hurry, in advance of a fault; none if it does not care.
-    pub(crate) fn joins_burst(&mut self, client: usize, early_us_max: u64) -> Option<u64> {
-        let rng = &mut self.clients[client].rng;
-        let early_us = rng.below(early_us_max.max(1));
-        rng.one_in(2).then_some(early_us)
+    pub(crate) fn keys(&self) -> usize {
+        self.keys.len()
     }
 
     pub(crate) fn think_in_burst_us(&mut self, client: usize, most_us: u64) -> u64 {
@@ -307,14 +304,15 @@ impl Workload {
             state.left -= 1;
             state.under_way += 1;
         }
+        let key = match asker {
+            Asker::Burst { hot, .. } if rng.one_in(2) => hot,
+            Asker::Client(_) if !rng.one_in(5) => state.key,
+            _ => any,
+        };
         let ask = Ask {
             asker,
             node: state.node,
-            key: if pipelines && !rng.one_in(5) {
-                state.key
-            } else {
-                any
-            },
+            key,
             reads: rng.below(100) < self.plan.read_percent,
             mode: state.mode,
             timeout_ms: rng.range(

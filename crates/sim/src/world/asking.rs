@@ -3,6 +3,7 @@
 use quorate_store::Input;
 
 use super::{Event, World};
+use crate::rng::Rng;
 use crate::workload::{Asker, Issued};
 
 impl World {
@@ -34,8 +35,9 @@ impl World {
         let event = match asker {
             Asker::Client(client) => Event::Client { client },
             Asker::Burst { left: 0, .. } => return,
-            Asker::Burst { client, left } => Event::Burst {
+            Asker::Burst { client, hot, left } => Event::Burst {
                 client,
+                hot,
                 left: left - 1,
             },
             Asker::Last(task) => Event::Last { task },
@@ -43,17 +45,19 @@ impl World {
         self.queue.push(at, event);
     }
 
-    /// A fault strikes at a time that the clients do not know: they are busy about then, so that their requests
-    /// meet it.
-    pub(crate) fn plan_bursts(&mut self, strike_us: u64) {
+    /// A fault strikes at a time that the clients do not know: they are busy about then and until somebody else may
+    /// lead, so that their requests meet what it does. Half of those requests are about one key.
+    pub(crate) fn plan_bursts(&mut self, strike_us: u64, mut rng: Rng) {
         let timeout_us = self.plan.store.election_timeout_us();
         let Some(left) = self.plan.load.burst.checked_sub(1) else {
             return;
         };
+        let hot = rng.below(self.workload.keys() as u64) as usize;
         for client in 0..self.workload.clients() {
-            if let Some(early_us) = self.workload.joins_burst(client, timeout_us / 8) {
-                let at = strike_us.saturating_sub(early_us).max(self.now_us);
-                self.queue.push(at, Event::Burst { client, left });
+            let at = (strike_us + rng.below(timeout_us * 2)).saturating_sub(timeout_us / 8);
+            if rng.one_in(2) {
+                let event = Event::Burst { client, hot, left };
+                self.queue.push(at.max(self.now_us), event);
             }
         }
     }
@@ -81,7 +85,7 @@ impl World {
                 }
             }
             Asker::Burst { client, .. } => {
-                let most_us = self.plan.store.election_timeout_us() / 8;
+                let most_us = self.plan.store.election_timeout_us() / 4;
                 let at = self.now_us + self.workload.think_in_burst_us(client, most_us);
                 self.ask_later(at, asker);
             }

@@ -4,6 +4,7 @@ use quorate_proto::PeerMessage;
 use quorate_storage::engine::BatchSeq;
 
 use crate::plan::Strike;
+use crate::plot::Step;
 use crate::script::Stage;
 use crate::workload::LastTask;
 
@@ -67,6 +68,8 @@ pub(crate) enum Event {
     },
     /// A fault strikes.
     Strike(Box<Strike>),
+    /// A fault of several steps goes on.
+    Step(Box<Step>),
     /// Links that are blocked and open in turn change over.
     Flap {
         pairs: Vec<(usize, usize)>,
@@ -90,9 +93,10 @@ pub(crate) enum Event {
     Client {
         client: usize,
     },
-    /// A client asks beside its usual requests, and so often after this one.
+    /// A client asks beside its usual requests, often for the hot key, and so often after this one.
     Burst {
         client: usize,
+        hot: usize,
         left: u64,
     },
     /// Something happens to a call of a script's client.

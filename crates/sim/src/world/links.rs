@@ -82,6 +82,9 @@ impl World {
     pub(super) fn deliver(&mut self, from: usize, to: usize, number: u64, message: PeerMessage) {
         if self.nodes[to].is_up() && self.network.open_number(to, from) == Some(number) {
             self.counts.messages += 1;
+            if matches!(message, PeerMessage::SnapshotChunk(_)) {
+                self.piece_arrives(to);
+            }
             let from = self.nodes[from].identity.store;
             self.input(to, Input::Peer { from, message });
         }

@@ -62,8 +62,10 @@ impl World {
         // Every record was read, so what is damaged is known now; the log remembers it until it is rebuilt.
         self.nodes[node].is_damaged = status.iter().any(|shard| shard.rebuild.is_some());
         for shard in &status {
+            let (store, id) = (&process.store, shard.shard);
+            let vote = store.vote(id).unwrap_or_default();
             self.oracles
-                .started((node, shard.shard), shard, process.store.log_entries(shard.shard))?;
+                .started((node, id), shard, vote, store.log_entries(id))?;
         }
         for at in self.oracles.mirrors.shards(node) {
             if status.iter().all(|status| status.shard != at.1) {
@@ -172,7 +174,8 @@ impl World {
         } else {
             self.plan.down_us_max
         };
-        let at = self.now_us + self.rng.range(1_000, away.max(1_000));
+        // Often soon: within a lease, before the others have missed it.
+        let at = self.now_us + self.rng.range_log(1_000, away.max(2_000));
         self.queue.push(at, Event::Start { node });
     }
 

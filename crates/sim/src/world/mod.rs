@@ -19,6 +19,7 @@ use crate::node::Node;
 use crate::operator::Operator;
 use crate::oracle::{Oracles, Violation};
 use crate::plan::{Fault, Plan, Schedule};
+use crate::plot::Plots;
 use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::script::{Callers, Filters};
@@ -60,6 +61,7 @@ pub struct World {
     /// What the fault that strikes draws from.
     pub(crate) fault_rng: Rng,
     pub(crate) schedule: Schedule,
+    pub(crate) plots: Plots,
     /// The numbers of the faults that struck.
     pub(crate) strikes: Vec<u64>,
     pub(crate) queue: Queue<Event>,
@@ -151,6 +153,7 @@ impl World {
             callers: Callers::default(),
             filters: Filters::default(),
             operator: Operator::default(),
+            plots: Plots::default(),
             counts_bytes: false,
             oracles: Oracles::default(),
             trace: Trace::new(sink),
@@ -306,6 +309,12 @@ impl World {
                 }
                 Ok(())
             }
+            Event::Step(step) => {
+                if !self.healing {
+                    self.go_on(*step);
+                }
+                Ok(())
+            }
             Event::Flap {
                 pairs,
                 is_blocked,
@@ -337,8 +346,8 @@ impl World {
                 self.next_request(Asker::Client(client));
                 Ok(())
             }
-            Event::Burst { client, left } => {
-                self.next_request(Asker::Burst { client, left });
+            Event::Burst { client, hot, left } => {
+                self.next_request(Asker::Burst { client, hot, left });
                 Ok(())
             }
             Event::Caller(stage) => {

@@ -65,6 +65,7 @@ impl World {
         let result = process.turn(times, &mut turn);
         let next_tick_us = process.next_tick_us;
         self.observe(node, &turn, result.is_ok())?;
+        self.hunt(node);
         let begin_sync = turn.begin_sync;
         for (to, message) in turn.sends {
             self.send(node, node_of(to), message);
@@ -97,6 +98,7 @@ impl World {
             self.begin_sync(node);
         }
         if let Some(up_to) = turn.make_durable {
+            self.nodes[node].engine.begin_make_durable();
             let slowness = self.nodes[node].slowness(self.now_us);
             let delay = self.rng.range(50, self.plan.disk.durable_us_max) * slowness;
             if slowness > 1 {
