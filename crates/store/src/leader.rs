@@ -75,6 +75,7 @@ impl<E: Engine> Store<E> {
                     waiter,
                     deadline_us,
                     query,
+                    rounds_before: self.next_read,
                     after: quorate_raft::Index(0),
                     request,
                 },
@@ -250,6 +251,14 @@ impl<E: Engine> Store<E> {
         for state in states {
             // R3: contexts of an earlier process or term are unknown here.
             for read in replica.reads_round.remove(&state.context).unwrap_or_default() {
+                // The round's number is the context's lower half.
+                let round = state.context.0 as u64;
+                assert!(
+                    round > read.rounds_before,
+                    "shard {}: round {round} confirms a read that came after round {} was sent (R1)",
+                    replica.descriptor.shard,
+                    read.rounds_before
+                );
                 let index = if mutant!("read-before-applying") {
                     replica.applied.index
                 } else {

@@ -56,6 +56,8 @@ pub(crate) struct PendingRead {
     pub(crate) query: Query,
     /// Not before this is applied: the connection's earlier writes.
     pub(crate) after: Index,
+    /// The store's last round when it arrived; only a later one may confirm it (R1).
+    pub(crate) rounds_before: u64,
     /// Kept to send the client elsewhere should leadership be lost.
     pub(crate) request: Option<Routed>,
 }
