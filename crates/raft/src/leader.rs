@@ -125,6 +125,11 @@ impl<S: Storage> Raft<S> {
         if index > last {
             return Ok(()); // nobody can have more of this term than its leader
         }
+        let index = if mutant!("sent-taken-for-stored") && !own {
+            index.max(progress.next.prev())
+        } else {
+            index
+        };
         // An answer that tells nothing new still ends probing.
         let probed = progress.matched == index && progress.state == ProgressState::Probe;
         if !progress.maybe_update(index) && !probed {

@@ -154,6 +154,9 @@ impl<S: Storage> RaftLog<S> {
         commit: Index,
     ) -> Result<Option<Index>, StepError> {
         if !self.matches(prev, prev_term)? {
+            if mutant!("commit-from-a-refused-append") {
+                self.commit_to(commit.min(self.last_index()))?;
+            }
             return Ok(None);
         }
         let last_new = Index(prev.0 + entries.len() as u64);
@@ -185,15 +188,7 @@ impl<S: Storage> RaftLog<S> {
             }
             self.append(entries);
         }
-        let matched = if mutant!("commit-past-the-match") {
-            self.last_index()
-        } else {
-            last_new
-        };
-        self.commit_to(commit.min(matched))?;
-        if mutant!("whole-log-acknowledged") {
-            return Ok(Some(self.last_index()));
-        }
+        self.commit_to(commit.min(last_new))?;
         Ok(Some(last_new))
     }
 
@@ -279,7 +274,7 @@ impl<S: Storage> RaftLog<S> {
     }
 
     fn appliable(&self, allow_unstable: bool) -> Index {
-        if allow_unstable || mutant!("applied-before-durable") {
+        if allow_unstable {
             self.commit
         } else {
             self.commit.min(self.unstable.offset.prev())

@@ -55,6 +55,7 @@ impl<E: Engine> Store<E> {
         let mut dropped: Vec<Space> = Vec::new();
         let mut changed: Vec<usize> = Vec::new();
         let mut txn = Txn::new(&self.engine);
+        let mut late = mutant!("applied-index-in-a-batch-of-its-own").then(|| Txn::new(&self.engine));
         for (at, entries) in work {
             let replica = &mut self.replicas[*at];
             let sessions_before = replica.sessions;
@@ -73,13 +74,14 @@ impl<E: Engine> Store<E> {
                 changed.push(*at);
             }
             let (key, value) = replica.applied.record(replica.descriptor.shard);
-            txn.put(key, value);
+            late.as_mut().unwrap_or(&mut txn).put(key, value);
             if replica.sessions != sessions_before {
                 sessions::put_totals(&mut txn, replica.descriptor.sessions, &replica.sessions);
             }
         }
-        let batch = txn.into_batch();
+        let (batch, late) = (txn.into_batch(), late.map(Txn::into_batch));
         let seq = self.engine.write(batch)?;
+        late.map_or(Ok(seq), |late| self.engine.write(late))?;
         let dropped = dropped.into_iter().flat_map(space::data_of);
         self.garbage.extend(dropped.map(|garbage| (garbage, seq)));
         for (waiter, outcome) in ended {

@@ -116,16 +116,19 @@ impl<E: Engine> Store<E> {
         // change before it.
         let vote = |state: &quorate_raft::HardState| (state.term, state.vote);
         let state = replica.hard_state;
-        let is_logged = vote(&state) == vote(&replica.logged_hard_state)
-            || (mutant!("vote-not-persisted") && state.term == replica.logged_hard_state.term);
+        let is_logged = vote(&state) == vote(&replica.logged_hard_state);
         let commits_change = replica.changes_logged.iter().any(|index| *index <= state.commit);
         if !is_logged || commits_change && !mutant!("committed-change-not-recorded") {
             replica.changes_logged.retain(|index| *index > state.commit);
+            let mut logged = state;
+            if mutant!("vote-not-persisted") && state.term == replica.logged_hard_state.term {
+                logged.vote = replica.logged_hard_state.vote;
+            }
             replica.logged_hard_state = state;
             batch.ops.push(LogOp::HardState {
                 shard,
                 replica: replica.descriptor.replica,
-                state,
+                state: logged,
             });
         }
         let written = entries || work.must_sync;

@@ -121,9 +121,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "replication",
-        "commit-past-the-match",
+        "commit-from-a-refused-append",
         ALL,
-        "Raft 5.3: a follower commits entries that its leader has not compared",
+        "Raft 5.3: a follower commits by an append that did not match",
     ),
     mutant(
         "replication",
@@ -133,15 +133,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "replication",
-        "whole-log-acknowledged",
+        "sent-taken-for-stored",
         ALL,
-        "Raft 5.3: a follower acknowledges entries that its leader has not compared",
+        "Raft 5.3: what is under way to a follower counts as stored there",
     ),
     mutant(
-        "replication",
-        "applied-before-durable",
+        "applying",
+        "applied-index-in-a-batch-of-its-own",
         ALL,
-        "design 4: committed entries are applied before they are durable here",
+        "design 5: the applied index is not written with what was applied",
     ),
     mutant(
         "persistence",
