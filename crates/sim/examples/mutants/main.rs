@@ -148,7 +148,11 @@ fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
             quorate_sim::run(seed, profile, options)
                 .map(|_| ())
                 .map_err(|failure| match failure.violation.property {
-                    "no assertion fails" => failure.violation.detail,
+                    // Behind the place, which moves with the code.
+                    "no assertion fails" => match failure.violation.detail.split_once('\n') {
+                        Some((_, said)) => said.to_owned(),
+                        None => failure.violation.detail,
+                    },
                     property => format!("{property}\n    {}", failure.violation.detail),
                 })
         }

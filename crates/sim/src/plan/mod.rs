@@ -187,8 +187,9 @@ impl Plan {
         let shards = options.shards.unwrap_or(*rng.pick(&[1, 1, 2, 3, 4]));
         let tick_us = *rng.pick(&[10_000, 20_000, 50_000]);
         let election_ticks = *rng.pick(&[6, 10, 10, 14]);
+        let calm = profile == Profile::Calm;
         // Short logs are left behind by whoever is away for a moment, so that snapshots are common.
-        let short = rng.one_in(2);
+        let short = !calm && rng.one_in(2);
         let retention = |rng: &mut Rng, short_range: [u64; 2], range: [u64; 2]| {
             let [low, high] = if short { short_range } else { range };
             rng.range_log(low, high)
@@ -197,7 +198,7 @@ impl Plan {
             tick_us,
             heartbeat_ticks: *rng.pick(&[1, 2, 2, 3]),
             election_ticks,
-            leases: !rng.one_in(4),
+            leases: !rng.one_in(if calm { 8 } else { 4 }),
             clock_drift_max: *rng.pick(&[0.001, 0.01, 0.05]),
             log_retention_bytes: retention(rng, [500, 5_000], [2_000, 200_000]),
             log_retention_store_bytes: rng.range_log(5_000, 1_000_000),
@@ -252,7 +253,7 @@ impl Plan {
             duplicate_ppm: rate(rng, Fault::Repetition, 1_000, 200_000),
             reorder: uses(Fault::Reordering),
             late_answers: false,
-            held_one_in: *rng.pick(&[8, 8, 3, 1]),
+            held_one_in: if calm { 8 } else { *rng.pick(&[8, 8, 3, 1]) },
             wire: rng.one_in(4),
         };
         let sync_us_min = rng.range_log(20, 2_000);
