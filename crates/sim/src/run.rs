@@ -14,7 +14,7 @@ use crate::world::{Counts, World};
 const ASSERTION: &str = "no assertion fails";
 
 /// How many times its planned length the phase with faults lasts at most, for clients that got little done.
-const LONGEST: u64 = 8;
+const LONGEST: u64 = 40;
 
 /// A simulation in which everything held.
 #[derive(Clone, PartialEq, Eq, Debug)]
