@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::ControlCommand;
+
 /// What a log entry carries: one write, with what makes applying it a pure function.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Command {
@@ -237,6 +239,8 @@ pub enum Op {
         /// Their ids.
         clients: Vec<u128>,
     },
+    /// A command of the controller, for shard 0 only.
+    Control(Box<ControlCommand>),
 }
 
 /// A read.
@@ -364,6 +368,18 @@ pub enum CommandError {
     /// The store that is to lead lags behind.
     #[error("ERR the store's replica lags behind or is being handed leadership already")]
     NotReady,
+    /// A command of the controller for a shard that is not the controller's.
+    #[error("ERR only shard 0 takes commands of the controller")]
+    NotController,
+    /// The cluster has begun already (PS-08).
+    #[error("ERR the cluster has been bootstrapped already")]
+    AlreadyBootstrapped,
+    /// The cluster has not begun.
+    #[error("ERR the cluster has not been bootstrapped")]
+    NotBootstrapped,
+    /// A command of the controller that asks for nothing, or for too much.
+    #[error("ERR the controller's command is out of range")]
+    OutOfRange,
     /// The result would be longer than a value may be.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,

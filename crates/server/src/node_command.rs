@@ -109,6 +109,7 @@ fn number(value: u64) -> RespValue {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use quorate_controller::Controller;
     use quorate_raft::HardState;
     use quorate_storage::engine::{ModelDisk, ModelEngine};
     use quorate_storage::log::{Recovered, RecoveredShard};
@@ -125,7 +126,7 @@ mod tests {
             shards: 2,
         };
         let mut engine = ModelEngine::open(&ModelDisk::new()).unwrap();
-        first.write(&mut engine, own).unwrap();
+        first.write(&mut engine, own, &mut Controller::default()).unwrap();
         let shards = first.descriptors(own).into_iter().map(|descriptor| {
             let hard_state = HardState {
                 term: FIRST.1,
@@ -156,6 +157,7 @@ mod tests {
             StoreOptions::default(),
             engine,
             recovered,
+            Box::new(Controller::default()),
             Times::default(),
         )
         .unwrap()

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::Duration;
 
+use quorate_controller::Controller;
 use quorate_storage::disk::RealDisk;
 use quorate_storage::engine::{BufferedEngine, Engine, EngineError};
 use quorate_storage::log::{LogError, LogOptions, OpenError, RaftLog, Recovered};
@@ -163,7 +164,18 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         ..StoreOptions::default()
     };
     let durability = engine.durability();
-    let store = Store::open(identity, process, options, engine, recovered, clock::now())?;
+    let store = {
+        let machine = Box::new(Controller::default());
+        Store::open(
+            identity,
+            process,
+            options,
+            engine,
+            recovered,
+            machine,
+            clock::now(),
+        )?
+    };
     let view = ViewKeeper::new(&config, &addresses, &store, random_u128()?);
     let peers = PeerConfig {
         identity,
@@ -302,7 +314,11 @@ fn restore_engine(opened: &mut Opened, dir: &DataDir, config: &ServerConfig) -> 
     };
     let first = first_state(opened.identity.cluster, bootstrap);
     first
-        .write(&mut opened.engine, opened.identity.store)
+        .write(
+            &mut opened.engine,
+            opened.identity.store,
+            &mut Controller::default(),
+        )
         .map_err(engine_failed)?;
     opened.engine.durability().make_durable().map_err(engine_failed)?;
     tracing::warn!(dir = %dir.engine().display(), "state engine lost: rebuilt from the log and from the peers");
@@ -328,7 +344,9 @@ fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
         dir: dir.engine(),
         source,
     };
-    first.write(&mut opened.engine, store).map_err(engine_failed)?;
+    first
+        .write(&mut opened.engine, store, &mut Controller::default())
+        .map_err(engine_failed)?;
     opened.engine.durability().make_durable().map_err(engine_failed)?;
     opened.log.write(&first.log_batch(store))?;
     opened.log.sync()?;

@@ -12,6 +12,8 @@ use crate::world::{Event, World};
 const PROGRESS_TIMEOUTS: u64 = 40;
 /// Ticks within which all replicas must be equal: a snapshot that lost a chunk is given up after 200.
 const CONVERGENCE_TICKS: u64 = 600;
+/// Virtual microseconds within which a store has its answer from the controller: an attempt takes up to two seconds.
+const IDS_US: u64 = 10_000_000;
 /// Virtual microseconds between two looks.
 const LOOK_US: u64 = 2_000;
 
@@ -42,6 +44,7 @@ impl World {
         )?;
         let progress_us = self.now_us - began_us;
         self.await_answers()?;
+        self.await_ids()?;
         let began_us = self.now_us;
         let reads = self.workload.last_reads();
         self.do_all(reads, bound_us, "every key can be read once faults have ended")?;
@@ -115,6 +118,19 @@ impl World {
                     self.standing()
                 );
                 return Err(Violation::new(property, detail));
+            }
+            self.run_until(self.now_us + LOOK_US)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever asked for ids gets them. A question that was lost on the way is asked again.
+    fn await_ids(&mut self) -> Result<(), Violation> {
+        let until_us = self.now_us + IDS_US;
+        while self.id_takers.under_way() > 0 && !self.is_over() {
+            if self.now_us > until_us {
+                let detail = format!("{} questions are left", self.id_takers.under_way());
+                return Err(Violation::new("whoever asks for ids gets them", detail));
             }
             self.run_until(self.now_us + LOOK_US)?;
         }

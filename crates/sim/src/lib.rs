@@ -30,6 +30,7 @@ mod batch;
 mod clock;
 mod faults;
 mod heal;
+mod id_takers;
 mod judge;
 pub mod linearizability;
 mod message;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use quorate_controller::Controller;
 use quorate_proto::PeerMessage;
 use quorate_raft::{Entry, mutant};
 use quorate_storage::disk::{Disk, SimDisk, is_down};
@@ -123,7 +124,9 @@ impl Process {
         // engine was lost, and what it held comes from the log or from the peers.
         let is_new = recovered.shards.is_empty() && !startup.is_damaged;
         if is_new || Store::is_unformatted(&engine)? {
-            startup.bootstrap.write(&mut engine, store)?;
+            startup
+                .bootstrap
+                .write(&mut engine, store, &mut Controller::default())?;
             engine.durability().make_durable()?;
             if is_new {
                 log.write(&startup.bootstrap.log_batch(store))?;
@@ -145,6 +148,7 @@ impl Process {
             startup.options.clone(),
             engine,
             recovered,
+            Box::new(Controller::default()),
             times,
         )?;
         let status = store.status(times);

@@ -198,7 +198,9 @@ pub(crate) fn meaning(body: &ForwardBody) -> Meaning {
             pairs => return Meaning::Beyond(pairs.iter().map(|(key, _)| key.clone()).collect()),
         },
         Op::Expire { key, .. } | Op::IncrementFloat { key, .. } => return Meaning::Beyond(vec![key.clone()]),
-        Op::Flush | Op::Sweep { .. } | Op::ExpireSessions { .. } | Op::Noop => return Meaning::Nothing,
+        Op::Flush | Op::Sweep { .. } | Op::ExpireSessions { .. } | Op::Noop | Op::Control(_) => {
+            return Meaning::Nothing;
+        }
     };
     Meaning::Command(key.clone(), command)
 }

@@ -7,6 +7,12 @@ use quorate_storage::{ShardId, StoreId};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// The greatest that a driver may use, as the greatest stream of a [`ClientRequest`]; the store has use for those
+    /// above.
+    pub const DRIVER_MAX: Self = Self(u64::MAX - (1 << 32));
+}
+
 /// Where a request goes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Target {

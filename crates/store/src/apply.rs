@@ -12,6 +12,7 @@ use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Space, Txn};
 use crate::membership;
 use crate::replica::{Replica, Waiter};
+use crate::rsm::{self, StateMachine};
 use crate::shard_log::entry_bytes;
 use crate::space;
 use crate::store::Store;
@@ -65,6 +66,7 @@ impl<E: Engine> Store<E> {
                     &mut txn,
                     replica,
                     entry,
+                    &mut *self.machine,
                     &mut self.next_space,
                     &mut dropped,
                     &mut ended,
@@ -99,6 +101,7 @@ fn apply_entry<E: Engine>(
     txn: &mut Txn<'_, E>,
     replica: &mut Replica,
     entry: &Entry,
+    machine: &mut dyn StateMachine,
     next_space: &mut u32,
     dropped: &mut Vec<Space>,
     ended: &mut Vec<Ended>,
@@ -123,7 +126,7 @@ fn apply_entry<E: Engine>(
             } else {
                 replica.applied.stamp_ms.max(command.stamp_ms)
             };
-            apply_command(txn, replica, &command, next_space, dropped)?
+            apply_command(txn, replica, &command, machine, next_space, dropped)?
         }
         Payload::ConfChange(change) => {
             let answer = apply_change(replica, entry.index, change)?;
@@ -146,20 +149,21 @@ fn apply_command<E: Engine>(
     txn: &mut Txn<'_, E>,
     replica: &mut Replica,
     command: &Command,
+    machine: &mut dyn StateMachine,
     next_space: &mut u32,
     dropped: &mut Vec<Space>,
 ) -> Result<Outcome, StoreError> {
     let (space, stamp_ms) = (replica.descriptor.sessions, replica.applied.stamp_ms);
     let Some(write) = command.session else {
-        return apply_op(txn, replica, &command.op, next_space, dropped).map(Outcome::Done);
+        return apply_op(txn, replica, &command.op, machine, next_space, dropped).map(Outcome::Done);
     };
     match sessions::standing(|key| txn.get(key), space, &replica.sessions, stamp_ms, &write)? {
         Standing::Settled(Outcome::Done(_)) if mutant!("session-checked-only-before-proposing") => {
-            apply_op(txn, replica, &command.op, next_space, dropped).map(Outcome::Done)
+            apply_op(txn, replica, &command.op, machine, next_space, dropped).map(Outcome::Done)
         }
         Standing::Settled(outcome) => Ok(outcome),
         Standing::New(place) => {
-            let answer = apply_op(txn, replica, &command.op, next_space, dropped)?;
+            let answer = apply_op(txn, replica, &command.op, machine, next_space, dropped)?;
             let totals = &mut replica.sessions;
             sessions::record(txn, space, totals, place, &write, &command.op, &answer);
             Ok(Outcome::Done(answer))
@@ -171,6 +175,7 @@ fn apply_op<E: Engine>(
     txn: &mut Txn<'_, E>,
     replica: &mut Replica,
     op: &Op,
+    machine: &mut dyn StateMachine,
     next_space: &mut u32,
     dropped: &mut Vec<Space>,
 ) -> Result<Answer, StoreError> {
@@ -182,6 +187,10 @@ fn apply_op<E: Engine>(
             ));
             *next_space += 1;
             put_descriptor(txn, replica);
+        }
+        Op::Control(command) => {
+            let place = (replica.descriptor.shard, replica.descriptor.sessions);
+            return Ok(rsm::apply(txn, machine, place, replica.applied.stamp_ms, command));
         }
         Op::Sweep { .. } => replica.sweep_pending = false,
         Op::ExpireSessions { clients } => {

@@ -4,15 +4,15 @@
 //! All shards start as if a snapshot at [`FIRST`] had been installed: a replica that comes later starts
 //! behind it and is therefore always fed a snapshot, never half a state.
 
-use bytes::{BufMut, Bytes};
-use quorate_proto::{Epoch, Op, SetCondition, SetExpiry};
+use quorate_proto::{Answer, ControlCommand, Epoch, FirstState};
 use quorate_raft::{ConfState, HardState, Index, ReplicaId, Term};
 use quorate_storage::engine::{Engine, EngineError};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ClusterId, ShardId, StoreId};
 
 use crate::descriptor::{Applied, Descriptor, members_only};
-use crate::kv::{self, Space, Txn};
+use crate::kv::{Space, Txn};
+use crate::rsm::{self, CONTROLLER, StateMachine};
 
 /// Position of the initial state of every shard.
 pub const FIRST: (Index, Term) = (Index(1), Term(1));
@@ -72,30 +72,29 @@ impl Bootstrap {
             .collect()
     }
 
-    /// The controller's first state: cluster id, stores, shards with their replicas, next free id.
-    fn controller_state(&self) -> Bytes {
-        let mut out = vec![1u8];
-        out.put_u128_le(self.cluster.0);
-        out.put_u32_le(self.stores.len() as u32);
-        for store in &self.stores {
-            out.put_u64_le(store.0);
+    /// What the controller begins with.
+    #[must_use]
+    pub fn first_state(&self) -> FirstState {
+        let replicas = (u64::from(self.shards) + 1) * self.stores.len() as u64;
+        let stores = self.stores.iter().map(|store| store.0);
+        let greatest = stores.fold(replicas.max(u64::from(self.shards)), u64::max);
+        FirstState {
+            cluster: self.cluster,
+            stores: self.stores.clone(),
+            shards: self.shards,
+            next_id: greatest + 1,
         }
-        out.put_u32_le(u32::from(self.shards));
-        for shard in self.descriptors(self.stores[0]) {
-            out.put_u64_le(shard.shard.0);
-            out.put_u16_le(shard.start_slot);
-            out.put_u16_le(shard.end_slot);
-            for (replica, _) in &shard.membership.members {
-                out.put_u64_le(replica.0);
-            }
-        }
-        out.put_u64_le((u64::from(self.shards) + 1) * self.stores.len() as u64 + 1);
-        out.into()
     }
 
     /// Writes the first state into an empty engine. The caller makes it durable, then writes
-    /// [`Bootstrap::log_batch`] and syncs it, before the store sends its first message (P4).
-    pub fn write<E: Engine>(&self, engine: &mut E, store: StoreId) -> Result<(), EngineError> {
+    /// [`Bootstrap::log_batch`] and syncs it, before the store sends its first message (P4). `machine` is the
+    /// controller's, in the state before its first command.
+    pub fn write<E: Engine>(
+        &self,
+        engine: &mut E,
+        store: StoreId,
+        machine: &mut dyn StateMachine,
+    ) -> Result<(), EngineError> {
         let mut txn = Txn::new(engine);
         for descriptor in self.descriptors(store) {
             let applied = Applied {
@@ -106,15 +105,11 @@ impl Bootstrap {
             for (key, value) in [descriptor.record(), applied.record(descriptor.shard)] {
                 txn.put(key, value);
             }
-            if descriptor.shard == ShardId(0) {
-                let op = Op::Set {
-                    key: Bytes::from_static(b"bootstrap"),
-                    value: self.controller_state(),
-                    expiry: SetExpiry::Clear,
-                    condition: SetCondition::Always,
-                    get: false,
-                };
-                kv::apply(&mut txn, descriptor.space, 0, &op)?;
+            if descriptor.shard == CONTROLLER {
+                let place = (descriptor.shard, descriptor.sessions);
+                let begin = ControlCommand::Bootstrap(self.first_state());
+                let answer = rsm::apply(&mut txn, machine, place, 0, &begin);
+                assert_eq!(answer, Answer::Ok, "the machine's state is empty");
             }
         }
         let batch = txn.into_batch();

@@ -18,6 +18,7 @@ use crate::lanes::{Lanes, Routed, Ticket, Verdict};
 use crate::own_sessions::OwnSessions;
 use crate::replica::Waiter;
 use crate::router::Place;
+use crate::scheduler_worker::SchedulerWorker;
 use crate::store::Store;
 use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
 
@@ -271,7 +272,11 @@ impl<E: Engine> Store<E> {
 
     pub(crate) fn reply(&mut self, id: RequestId, outcome: ClientOutcome) {
         self.gateway.under_way = self.gateway.under_way.saturating_sub(1);
-        self.out.replies.push((id, outcome));
+        if SchedulerWorker::is_attempt(id) {
+            self.scheduler_worker.attempt_ended(id, outcome);
+        } else {
+            self.out.replies.push((id, outcome));
+        }
     }
 
     /// A peer forwards a request.

@@ -173,7 +173,9 @@ fn frees_space(op: &Op) -> bool {
         | Op::Flush
         | Op::Sweep { .. }
         | Op::ExpireSessions { .. }
-        | Op::Noop => true,
+        | Op::Noop
+        // Small, and what would free space elsewhere may wait for it.
+        | Op::Control(_) => true,
         Op::Set { .. }
         | Op::Append { .. }
         | Op::SetRange { .. }

@@ -3,7 +3,7 @@
 use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
-use quorate_proto::PeerMessage;
+use quorate_proto::{ControlCommand, PeerMessage};
 use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
 use quorate_storage::{ShardId, StoreId};
@@ -65,6 +65,14 @@ pub enum Input {
         shard: ShardId,
         /// Who is to lead.
         to: StoreId,
+    },
+    /// The driver asks the controller. It is answered like a client's request, if ever: the store asks until it has an
+    /// answer, or until it stops.
+    AskController {
+        /// The driver's name for it.
+        id: RequestId,
+        /// What is asked.
+        command: ControlCommand,
     },
     /// The driver has looked at the disk of the Raft log (H1).
     DiskSpace {

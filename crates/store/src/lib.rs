@@ -24,6 +24,8 @@
 //! | `apply` | committed entries into one engine batch, then the answers |
 //! | `ticker` | time: elections, deadlines, expiry (rules T), spreading leaders |
 //! | `log_gc` | forgetting entries that the engine has made durable |
+//! | [`rsm`] | the state machine that shard 0 hosts for the controller |
+//! | `scheduler_worker` | asking the controller |
 //! | `snapshot_send` | feeding a follower that is too far behind |
 //! | `snapshot` | staging and installing what it is fed (P5) |
 //! | `health` | a disk that is full or slow (rules H) |
@@ -57,6 +59,8 @@ mod own_sessions;
 mod rebuild;
 mod replica;
 mod router;
+pub mod rsm;
+mod scheduler_worker;
 mod shard_log;
 mod shard_map;
 mod snapshot;

@@ -18,6 +18,8 @@ use crate::lifecycle::first_records;
 use crate::rebuild::{self, Rebuild};
 use crate::replica::Replica;
 use crate::router::Router;
+use crate::rsm::StateMachine;
+use crate::scheduler_worker::SchedulerWorker;
 use crate::shard_log::ShardLog;
 use crate::store::Store;
 use crate::tombstone::Tombstone;
@@ -31,13 +33,15 @@ impl<E: Engine> Store<E> {
     /// A store as the engine and the log left it. `process` must differ from that of every earlier process.
     ///
     /// The caller has made the engine durable since it opened it: what a killed process left in the page cache
-    /// must not be vouched for (P1), and the log may be reset to it (P5).
+    /// must not be vouched for (P1), and the log may be reset to it (P5). `machine` is the controller's; what it holds
+    /// does not matter.
     pub fn open(
         identity: Identity,
         process: u64,
         options: StoreOptions,
         engine: E,
         recovered: Recovered,
+        machine: Box<dyn StateMachine>,
         times: Times,
     ) -> Result<Self, StoreError> {
         let descriptors = Descriptor::load_all(&engine)?;
@@ -61,6 +65,8 @@ impl<E: Engine> Store<E> {
             engine,
             replicas: Vec::with_capacity(descriptors.len()),
             router: Router::default(),
+            machine,
+            scheduler_worker: SchedulerWorker::default(),
             gateway: Gateway::new(process, options.seed, identity.store),
             peers: PeerTable::default(),
             health: Health::default(),
@@ -140,6 +146,7 @@ impl<E: Engine> Store<E> {
         let shard = descriptor.shard;
         let applied = Applied::load(&self.engine, shard)?;
         let sessions = sessions::totals(&self.engine, descriptor.sessions)?;
+        self.load_machine(&descriptor)?;
         let is_removed = descriptor.membership.has_removed(descriptor.replica);
         if !is_removed && descriptor.store_of(descriptor.replica) != Some(self.identity.store) {
             return Err(StoreError::WrongEngine {

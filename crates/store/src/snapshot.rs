@@ -267,6 +267,8 @@ impl<E: Engine> Store<E> {
             skipped.extend(first.remove().waiter);
         }
         let batch = self.engine.write(WriteBatch { changes })?;
+        let descriptor = self.replicas[at].descriptor.clone();
+        self.load_machine(&descriptor)?;
         self.replicas[at].installing = Some(Installing { batch, work });
         self.router.rebuild(&self.replicas);
         self.routes_version += 1;

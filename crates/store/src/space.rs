@@ -25,7 +25,7 @@ pub(crate) struct Garbage {
 type Range = fn(Space) -> (Vec<u8>, Vec<u8>);
 
 const DATA: [Range; 2] = [kv::data_range, kv::expiry_range];
-const SESSIONS: [Range; 2] = [kv::session_range, kv::answer_range];
+const SESSIONS: [Range; 3] = [kv::session_range, kv::answer_range, kv::control_range];
 
 /// A space in which data lay.
 pub(crate) fn data_of(space: Space) -> impl Iterator<Item = Garbage> {

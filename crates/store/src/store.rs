@@ -21,6 +21,8 @@ use crate::io::{Effects, Input, PeerTable, StoreOptions, Times};
 use crate::lifecycle::Erasing;
 use crate::replica::{Replica, Waiter};
 use crate::router::Router;
+use crate::rsm::StateMachine;
+use crate::scheduler_worker::{Purpose, SchedulerWorker};
 use crate::snapshot::Receiving;
 use crate::snapshot_send::Sending;
 use crate::space::Garbage;
@@ -37,6 +39,9 @@ pub struct Store<E: Engine> {
     pub(crate) replicas: Vec<Replica>,
     pub(crate) router: Router,
     pub(crate) gateway: Gateway,
+    /// The controller, if a replica of shard 0 is here.
+    pub(crate) machine: Box<dyn StateMachine>,
+    pub(crate) scheduler_worker: SchedulerWorker,
     pub(crate) peers: PeerTable,
     pub(crate) health: Health,
     pub(crate) started_us: u64,
@@ -99,6 +104,7 @@ impl<E: Engine> Store<E> {
             Input::TransferLeader { shard, to } => self.transfer_to(shard, to),
             Input::LogWritten { token } => self.log_written(token),
             Input::EngineDurable { up_to } => self.engine_durable(up_to),
+            Input::AskController { id, command } => self.ask_controller(times, command, Purpose::Driver(id)),
             Input::DiskSpace { available_bytes } => {
                 self.disk_space(available_bytes);
                 Ok(())
@@ -149,6 +155,7 @@ impl<E: Engine> Store<E> {
             || !self.to_apply.is_empty()
             || !self.log_ops.is_empty()
             || self.gateway.lanes.has_ready()
+            || self.scheduler_worker.has_answers()
     }
 
     /// What the driver has to do; emptied by the call.

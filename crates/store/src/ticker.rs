@@ -52,6 +52,7 @@ impl<E: Engine> Store<E> {
         self.health_tick(times);
         self.bound_replay();
         self.gateway_tick(times);
+        self.scheduler_tick(times)?;
         self.sending_tick()?;
         self.receiving_tick();
         self.finish_births();

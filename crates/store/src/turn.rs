@@ -13,6 +13,7 @@ use crate::store::Store;
 impl<E: Engine> Store<E> {
     /// Ends a turn: what the cores want sent and stored.
     pub fn advance(&mut self, times: Times) -> Result<(), StoreError> {
+        self.take_controller_answers(times)?;
         self.go_on(times)?;
         let mut batch = LogBatch {
             ops: std::mem::take(&mut self.log_ops),

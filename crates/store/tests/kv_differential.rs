@@ -150,7 +150,7 @@ impl Model {
                 }
                 number(free)
             }
-            Op::Noop | Op::Flush | Op::ExpireSessions { .. } => Answer::Ok,
+            Op::Noop | Op::Flush | Op::ExpireSessions { .. } | Op::Control(_) => Answer::Ok,
             Op::IncrementFloat { .. } | Op::Sweep { .. } => unreachable!("not generated"),
         }
     }

@@ -119,6 +119,7 @@ wire_tags!(CommandError, "command error", {
     NotAnInteger = 1, Overflow = 2, NotAFloat = 3, NotFinite = 4, TooLong = 5,
     ChangeUnderWay = 64, AlreadyMember = 65, NotAMember = 66, LastReplica = 67, TooManyReplicas = 68,
     StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
+    NotController = 96, AlreadyBootstrapped = 97, NotBootstrapped = 98, OutOfRange = 99,
 });
 
 wire_tags!(UnknownReason, "unknown reason", {

@@ -10,6 +10,7 @@
 
 mod answer;
 mod command;
+mod control;
 mod error;
 mod health;
 mod membership;
@@ -28,9 +29,10 @@ mod writer;
 pub use command::{COMMAND_VERSION, encode_set, encode_set_to_bytes};
 pub use error::{DecodeError, DecodeProblem};
 pub use meta::{
-    META_VERSION, decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_membership,
-    decode_payload, decode_shard_info, decode_snapshot_meta, encode_conf_change, encode_conf_state,
-    encode_entry, encode_epoch, encode_membership, encode_payload, encode_shard_info, encode_snapshot_meta,
+    META_VERSION, decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_first_state,
+    decode_membership, decode_payload, decode_shard_info, decode_snapshot_meta, encode_conf_change,
+    encode_conf_state, encode_entry, encode_epoch, encode_first_state, encode_membership, encode_payload,
+    encode_shard_info, encode_snapshot_meta,
 };
 pub use node::NodeMessages;
 pub use pairs::{Pairs, decode_pairs, encode_pair};

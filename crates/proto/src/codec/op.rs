@@ -2,7 +2,7 @@
 
 use super::writer::{bytes_len, put_bytes, put_i64_le, put_list, put_option, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{DecodeError, ExpireCondition, Expiry, Op, SetCondition, SetExpiry};
+use crate::{ControlCommand, DecodeError, ExpireCondition, Expiry, Op, SetCondition, SetExpiry};
 
 pub(super) const TAG_SET: u8 = 1;
 const TAG_APPEND: u8 = 2;
@@ -19,6 +19,7 @@ const TAG_FLUSH: u8 = 12;
 const TAG_SWEEP: u8 = 13;
 const TAG_NOOP: u8 = 14;
 const TAG_EXPIRE_SESSIONS: u8 = 15;
+const TAG_CONTROL: u8 = 32;
 
 // A SET's flags byte: condition in bits 0 and 1, deadline in bits 2 and 3, `get` in bit 4.
 const SET_IF_ABSENT: u8 = 0b01;
@@ -59,6 +60,7 @@ pub(super) fn op_len_hint(op: &Op) -> usize {
         }
         Op::Sweep { due } => 6 + due.iter().map(|(_, k)| 8 + bytes_len(k)).sum::<usize>(),
         Op::ExpireSessions { clients } => 6 + 16 * clients.len(),
+        Op::Control(_) => 32,
         Op::Flush | Op::Noop => 1,
     }
 }
@@ -129,6 +131,10 @@ impl Wire for Op {
                 out.push(TAG_EXPIRE_SESSIONS);
                 put_list(out, clients);
             }
+            Op::Control(command) => {
+                out.push(TAG_CONTROL);
+                command.put(out);
+            }
         }
     }
 
@@ -182,6 +188,7 @@ impl Wire for Op {
             TAG_EXPIRE_SESSIONS => Op::ExpireSessions {
                 clients: reader.list("clients")?,
             },
+            TAG_CONTROL => Op::Control(Box::new(ControlCommand::take(reader)?)),
             tag => return Err(reader.unknown_tag("op", tag)),
         })
     }

@@ -266,6 +266,7 @@ fn op(of: &Op) -> String {
             format!("(expired keys are removed: {})", keys.join(" "))
         }
         Op::Noop => "(time goes on)".to_owned(),
+        Op::Control(command) => format!("(controller: {command:?})"),
     }
 }
 

@@ -569,4 +569,16 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         MOVES,
         "M1: after a power loss the new members do not know that the old ones are not needed any more",
     ),
+    mutant(
+        "controller",
+        "ids-begin-anew-at-a-start",
+        ALL,
+        "design 6: a process starts with the ids that the cluster began with, and gives them again when it leads",
+    ),
+    mutant(
+        "controller",
+        "second-bootstrap-accepted",
+        ALL,
+        "PS-08: a cluster that has begun begins again",
+    ),
 ];

@@ -104,6 +104,8 @@ pub struct LoadPlan {
     pub timeout_ms_max: u32,
     /// Requests that each client sends, one after the other and without thinking long, about when a fault strikes.
     pub burst: u64,
+    /// Virtual time between two questions for ids, at most, in microseconds; none: nobody asks.
+    pub take_ids_us_max: Option<u64>,
 }
 
 /// Bounds of the session tables.
@@ -276,6 +278,7 @@ impl Plan {
             timeout_ms_min,
             timeout_ms_max: timeout_ms_min + rng.range_log(100, 3_000) as u32,
             burst: 0,
+            take_ids_us_max: Some(apart.range_log(100_000, 3_000_000)),
         };
         let fault_ms = if full {
             rng.range(60_000, 70_000)

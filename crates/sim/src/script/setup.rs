@@ -25,6 +25,7 @@ impl Setup {
             ..Options::short()
         };
         let mut plan = Plan::derive(1, Profile::Calm, &options);
+        plan.load.take_ids_us_max = None;
         plan.store.tick_us = 20_000;
         plan.store.election_ticks = 10;
         plan.store.heartbeat_ticks = 2;

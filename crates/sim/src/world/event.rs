@@ -99,6 +99,8 @@ pub(crate) enum Event {
         hot: usize,
         left: u64,
     },
+    /// A node asks for ids.
+    TakeIds,
     /// Something happens to a call of a script's client.
     Caller(Stage),
     /// The last phase asks, perhaps again.

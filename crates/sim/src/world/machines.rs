@@ -166,6 +166,7 @@ impl World {
         }
         self.network.forget(node);
         self.callers_lost(node);
+        self.id_takers.lost(node);
         for asker in self.workload.lost(node) {
             self.asked(asker, false);
         }

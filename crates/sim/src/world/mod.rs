@@ -13,6 +13,7 @@ use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
 use quorate_store::{Bootstrap, ReplicaStatus};
 
 use crate::clock::Clock;
+use crate::id_takers::IdTakers;
 use crate::linearizability::History;
 use crate::network::Network;
 use crate::node::Node;
@@ -73,6 +74,7 @@ pub struct World {
     pub(crate) filters: Filters,
     /// Who wants shards elsewhere.
     pub(crate) operator: Operator,
+    pub(crate) id_takers: IdTakers,
     /// The bytes of messages are counted.
     pub(crate) counts_bytes: bool,
     pub(crate) oracles: Oracles,
@@ -153,6 +155,7 @@ impl World {
             callers: Callers::default(),
             filters: Filters::default(),
             operator: Operator::default(),
+            id_takers: IdTakers::new(seed),
             plots: Plots::default(),
             counts_bytes: false,
             oracles: Oracles::default(),
@@ -175,6 +178,7 @@ impl World {
             let at = world.rng.below(200_000);
             world.queue.push(at, Event::Client { client });
         }
+        world.queue.push(0, Event::TakeIds);
         world.plan_strike();
         world
     }
@@ -348,6 +352,10 @@ impl World {
             }
             Event::Burst { client, hot, left } => {
                 self.next_request(Asker::Burst { client, hot, left });
+                Ok(())
+            }
+            Event::TakeIds => {
+                self.take_ids();
                 Ok(())
             }
             Event::Caller(stage) => {

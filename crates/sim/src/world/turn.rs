@@ -3,6 +3,7 @@
 use quorate_store::{ClientOutcome, Input};
 
 use super::{Event, World};
+use crate::id_takers::IdTakers;
 use crate::node::Death;
 use crate::operator::Operator;
 use crate::oracle::Violation;
@@ -81,7 +82,9 @@ impl World {
                     outcome_text(outcome)
                 )
             });
-            if Operator::is_theirs(*id) {
+            if IdTakers::is_theirs(*id) {
+                self.id_takers.answered(node, *id, outcome)?;
+            } else if Operator::is_theirs(*id) {
                 self.operator.told(*id, outcome);
             } else if Callers::is_theirs(*id) {
                 self.caller_answered(node, *id, outcome)?;

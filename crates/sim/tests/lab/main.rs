@@ -11,6 +11,7 @@
 //! order; of one whose client gave up, that it is there at most once.
 
 mod bugs;
+mod controller;
 mod generic;
 mod kv;
 mod moves;

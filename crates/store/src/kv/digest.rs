@@ -5,9 +5,11 @@ use std::hash::Hasher as _;
 use quorate_storage::engine::{EngineError, View};
 use siphasher::sip::SipHasher13;
 
-use super::layout::{HEADER_BYTES, Spaces, answer_range, data_range, expiry_range, session_range};
+use super::layout::{
+    HEADER_BYTES, Spaces, answer_range, control_range, data_range, expiry_range, session_range,
+};
 
-/// A hash over all pairs, those of the session table included, in their order, without the space: equal on replicas whose content
+/// A hash over all pairs, those of the session table and the controller included, in their order, without the space: equal on replicas whose content
 /// is equal. Reads everything.
 ///
 /// # Errors
@@ -20,6 +22,7 @@ pub fn digest<V: View + ?Sized>(view: &V, spaces: impl Into<Spaces>) -> Result<u
         session_range(sessions),
         answer_range(sessions),
         expiry_range(data),
+        control_range(sessions),
     ];
     let mut hasher = SipHasher13::new_with_key(b"quorate/digest/1");
     for (kind, (start, end)) in ranges.into_iter().enumerate() {

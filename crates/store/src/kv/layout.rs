@@ -49,7 +49,7 @@ pub fn longest_key(body: &ForwardBody) -> usize {
             | Op::Persist { key } => key.len(),
             Op::SetAllIfAbsent { pairs } => pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0),
             Op::Sweep { due } => due.iter().map(|(_, key)| key.len()).max().unwrap_or(0),
-            Op::Flush | Op::Noop | Op::ExpireSessions { .. } => 0,
+            Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) => 0,
         },
         ForwardBody::Manage(_) => 0,
         ForwardBody::Read(query) => match query {
@@ -78,11 +78,13 @@ pub fn slot_of_op(op: &Op) -> Option<u16> {
         | Op::Expire { key, .. }
         | Op::Persist { key } => key,
         Op::SetAllIfAbsent { pairs } => &pairs.first()?.0,
-        Op::Sweep { .. } | Op::Flush | Op::Noop | Op::ExpireSessions { .. } => return None,
+        Op::Sweep { .. } | Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) => return None,
     };
     Some(slot_of(key))
 }
 
+/// First byte of a row of the controller.
+pub(super) const CONTROL: u8 = b'c';
 /// First byte of a data key.
 pub(super) const DATA: u8 = b'd';
 /// First byte of an expiry-index key.
@@ -235,6 +237,20 @@ pub fn answer_range(space: Space) -> (Vec<u8>, Vec<u8>) {
     range_of(ANSWER, space)
 }
 
+/// The engine's key of a row of the controller.
+#[must_use]
+pub fn control_key(space: Space, row: &[u8]) -> Vec<u8> {
+    let mut encoded = prefix_of(CONTROL, space);
+    encoded.extend_from_slice(row);
+    encoded
+}
+
+/// `[start, end)` of the controller's rows.
+#[must_use]
+pub fn control_range(space: Space) -> (Vec<u8>, Vec<u8>) {
+    range_of(CONTROL, space)
+}
+
 /// `[start, end)` of all data keys.
 #[must_use]
 pub fn data_range(space: Space) -> (Vec<u8>, Vec<u8>) {
@@ -281,6 +297,7 @@ pub(super) fn split_expiry_key(encoded: &Bytes) -> Option<(u64, Bytes)> {
 pub(super) fn is_body(kind: u8, body: &[u8]) -> bool {
     match kind {
         DATA => split_position(body).is_some_and(|(position, key)| position == scan_position(key)),
+        CONTROL => !body.is_empty(),
         EXPIRY => body.len() >= DEADLINE_BYTES,
         SESSION => body.is_empty() || body.len() == CLIENT_BYTES,
         ANSWER => body.len() == ANSWER_BODY_BYTES,

@@ -8,9 +8,11 @@
 //! not exist for any write, whether or not its bytes are still there; they go when a reading write meets them
 //! or with a [`Sweep`](quorate_proto::Op::Sweep) of what [`due`] finds (T3).
 //!
-//! Four kinds of pairs make up a shard's state, under its [`Spaces`]:
+//! Five kinds of pairs make up a shard's state, under its [`Spaces`]; those of the first kind are the controller's, in
+//! shard 0 only:
 //!
 //! ```text
+//! 'c' space:u32 row                     ->  the controller's
 //! 'd' space:u32 slot:u16 hash:u32 key   ->  flags:u8 [deadline_ms:u64 LE] payload
 //! 's' space:u32                         ->  totals of the session table
 //! 's' space:u32 client:u128             ->  lowest number wanted, the answers held
@@ -41,8 +43,8 @@ pub use digest::digest;
 pub use expiry::due;
 pub use glob::glob_match;
 pub use layout::{
-    KEY_BYTES_MAX, Space, Spaces, answer_range, data_key, data_range, expiry_key, expiry_range, longest_key,
-    scan_position, session_range, slot_of, slot_of_op,
+    KEY_BYTES_MAX, Space, Spaces, answer_range, control_key, control_range, data_key, data_range, expiry_key,
+    expiry_range, longest_key, scan_position, session_range, slot_of, slot_of_op,
 };
 pub use query::{Read, ReadTime, query};
 pub use transfer::{export, import_key};

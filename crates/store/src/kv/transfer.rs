@@ -1,6 +1,6 @@
 //! A shard's pairs without their local prefix: what snapshots carry.
 //!
-//! A relative key is a full one without the four bytes of the space: `'d' slot hash key`, `'s' [client]`,
+//! A relative key is a full one without the four bytes of the space: `'c' row`, `'d' slot hash key`, `'s' [client]`,
 //! `'w' client seq position` or `'x' deadline key`. The order of relative keys is that of full ones.
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use quorate_storage::engine::{EngineError, Pair, View};
 use quorate_raft::mutant;
 
 use super::layout::{
-    ANSWER, DATA, EXPIRY, HEADER_BYTES, SESSION, Space, Spaces, is_body, prefix_of, range_of,
+    ANSWER, CONTROL, DATA, EXPIRY, HEADER_BYTES, SESSION, Space, Spaces, is_body, prefix_of, range_of,
 };
 
 /// Pairs in ascending order of their relative keys, behind `after`, of at most `max_bytes` together but at least
@@ -28,6 +28,7 @@ pub fn export<V: View + ?Sized>(
     let mut pairs = Vec::new();
     let mut bytes = 0usize;
     for (kind, space) in [
+        (CONTROL, sessions),
         (DATA, data),
         (SESSION, sessions),
         (ANSWER, sessions),

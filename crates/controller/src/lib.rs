@@ -1,0 +1,11 @@
+//! The controller: the replicated state machine of shard 0, which knows what the cluster consists of.
+//!
+//! [`Controller`] implements [`StateMachine`](quorate_store::rsm::StateMachine): `quorate-store` drives it with the
+//! commands of shard 0's log and keeps its rows. Nothing here does I/O or reads a clock.
+//!
+//! What is replicated is what must not be forgotten or given twice: what the cluster began with and the next id.
+
+mod rows;
+mod state;
+
+pub use state::Controller;

@@ -1,0 +1,197 @@
+//! What each command does, what it refuses, and that rows say the same as the state.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_controller::Controller;
+use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, IDS_MAX};
+use quorate_storage::{ClusterId, StoreId};
+use quorate_store::rsm::{RowChanges, StateMachine};
+
+/// A machine and the rows that it has made, as a store keeps them.
+#[derive(Default)]
+struct Hosted {
+    machine: Controller,
+    rows: BTreeMap<Bytes, Bytes>,
+}
+
+impl Hosted {
+    /// Applies a command, and looks whether a machine that loads the rows is the same.
+    fn apply(&mut self, command: &ControlCommand) -> Answer {
+        let before = self.machine.clone();
+        let mut changes = RowChanges::new();
+        let answer = self.machine.apply(7, command, &mut changes);
+        if matches!(answer, Answer::Error(_)) {
+            assert_eq!(self.machine, before, "{command:?} was refused");
+            assert!(changes.is_empty(), "{command:?} was refused");
+        }
+        for (row, value) in changes {
+            match value {
+                Some(value) => self.rows.insert(row, value),
+                None => self.rows.remove(&row),
+            };
+        }
+        assert_eq!(self.loaded().as_ref(), Ok(&self.machine));
+        answer
+    }
+
+    fn loaded(&self) -> Result<Controller, String> {
+        let rows: Vec<_> = self.rows.clone().into_iter().collect();
+        // What it had before does not matter.
+        let mut machine = begun().machine;
+        machine.load(&rows).map(|()| machine)
+    }
+}
+
+fn first() -> FirstState {
+    FirstState {
+        cluster: ClusterId(9),
+        stores: [1, 2, 5].map(StoreId).to_vec(),
+        shards: 4,
+        next_id: 16,
+    }
+}
+
+fn begun() -> Hosted {
+    let mut hosted = Hosted {
+        machine: Controller::default(),
+        rows: BTreeMap::new(),
+    };
+    let mut changes = RowChanges::new();
+    let begin = ControlCommand::Bootstrap(first());
+    assert_eq!(hosted.machine.apply(0, &begin, &mut changes), Answer::Ok);
+    hosted.rows = changes
+        .into_iter()
+        .filter_map(|(row, value)| Some((row, value?)))
+        .collect();
+    hosted
+}
+
+fn ids(count: u32) -> ControlCommand {
+    ControlCommand::AllocateIds { count }
+}
+
+#[test]
+fn a_cluster_begins_once_ps_08() {
+    let mut hosted = Hosted::default();
+    let none = Answer::Error(CommandError::NotBootstrapped);
+    assert_eq!(hosted.apply(&ids(1)), none);
+    assert_eq!(hosted.apply(&ControlCommand::Bootstrap(first())), Answer::Ok);
+    let refused = Answer::Error(CommandError::AlreadyBootstrapped);
+    for again in [
+        first(),
+        FirstState {
+            next_id: 99,
+            ..first()
+        },
+    ] {
+        assert_eq!(hosted.apply(&ControlCommand::Bootstrap(again)), refused);
+    }
+    assert_eq!(hosted.machine.first(), Some(&first()));
+}
+
+#[test]
+fn a_first_state_that_cannot_be_is_refused() {
+    let wrong = [
+        FirstState {
+            stores: vec![],
+            ..first()
+        },
+        FirstState {
+            stores: [2, 1].map(StoreId).to_vec(),
+            ..first()
+        },
+        FirstState {
+            stores: vec![StoreId(16)],
+            ..first()
+        },
+        FirstState { shards: 0, ..first() },
+    ];
+    for first in wrong {
+        let mut hosted = Hosted::default();
+        let answer = hosted.apply(&ControlCommand::Bootstrap(first.clone()));
+        assert_eq!(answer, Answer::Error(CommandError::OutOfRange), "{first:?}");
+    }
+}
+
+#[test]
+fn ids_follow_one_another_and_are_never_given_twice() {
+    let mut hosted = begun();
+    for (count, first) in [(1, 16), (3, 17), (IDS_MAX, 20), (1, 20 + i64::from(IDS_MAX))] {
+        assert_eq!(hosted.apply(&ids(count)), Answer::Int(first));
+        // Another replica goes on from the rows.
+        hosted.machine = hosted.loaded().unwrap();
+    }
+    for count in [0, IDS_MAX + 1, u32::MAX] {
+        assert_eq!(
+            hosted.apply(&ids(count)),
+            Answer::Error(CommandError::OutOfRange),
+            "{count}"
+        );
+    }
+}
+
+#[test]
+fn ids_end_before_answers_turn_negative() {
+    let mut hosted = Hosted::default();
+    let last = FirstState {
+        next_id: i64::MAX as u64 - 1,
+        ..first()
+    };
+    assert_eq!(hosted.apply(&ControlCommand::Bootstrap(last)), Answer::Ok);
+    let refused = Answer::Error(CommandError::OutOfRange);
+    assert_eq!(hosted.apply(&ids(2)), refused);
+    assert_eq!(hosted.apply(&ids(1)), Answer::Int(i64::MAX - 1));
+    assert_eq!(hosted.apply(&ids(1)), refused);
+}
+
+#[test]
+fn rows_that_are_damaged_are_not_loaded() {
+    let sound = begun();
+    let mut machine = Controller::default();
+    assert!(machine.load(&[]).is_ok());
+    assert_eq!(machine, Controller::default());
+    for (row, value) in &sound.rows {
+        let without: Vec<_> = sound
+            .rows
+            .iter()
+            .filter(|(other, _)| *other != row)
+            .map(|(row, value)| (row.clone(), value.clone()))
+            .collect();
+        assert!(machine.load(&without).is_err(), "without {row:?}");
+        for wrong in [value.slice(1..), Bytes::new(), {
+            let mut newer = value.to_vec();
+            newer[0] = 200;
+            newer.into()
+        }] {
+            let mut rows = sound.rows.clone();
+            rows.insert(row.clone(), wrong.clone());
+            let rows: Vec<_> = rows.into_iter().collect();
+            assert!(machine.load(&rows).is_err(), "{row:?}: {wrong:?}");
+        }
+    }
+    let stranger = (Bytes::from_static(b"?"), Bytes::new());
+    let said = machine.load(&[stranger]).unwrap_err();
+    assert!(said.contains("unknown row \"?\""), "{said}");
+}
+
+/// What is stored must be read by every later version.
+#[test]
+fn the_rows_never_change() {
+    let hosted = begun();
+    let hex = |bytes: &Bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let rows: Vec<_> = hosted
+        .rows
+        .iter()
+        .map(|(row, value)| format!("{} {}", row.escape_ascii(), hex(value)))
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            "b 01090000000000000000000000000000000301020504 10"
+                .replace(' ', "")
+                .replacen('b', "b ", 1),
+            "i 011000000000000000".to_owned(),
+        ]
+    );
+}

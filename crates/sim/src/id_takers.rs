@@ -1,0 +1,212 @@
+//! Who takes ids: nodes ask the controller for some all the time, and none is ever given twice (design, section 6).
+//!
+//! What is asked before a node dies may never be answered; everything else must be, once faults have ended. Now and then
+//! somebody wants the cluster to begin again, which is refused (PS-08).
+
+use std::collections::BTreeMap;
+
+use quorate_proto::{Answer, CommandError, ControlCommand, FirstState};
+use quorate_storage::StoreId;
+use quorate_store::{ClientOutcome, Input, RequestId};
+
+use crate::oracle::Violation;
+use crate::rng::{Rng, mix};
+use crate::world::{Event, World};
+
+/// Their requests are counted from here, above the operator's.
+const FIRST: u64 = 7 << 60;
+/// One in so many questions wants the cluster to begin again.
+const BEGINS: u64 = 8;
+
+const UNIQUE: &str = "ids are given once and rise";
+const ONCE: &str = "a cluster begins once";
+
+/// What was asked and what was given.
+pub(crate) struct IdTakers {
+    /// Of their own, so that they draw from nothing else.
+    rng: Rng,
+    asked: u64,
+    open: BTreeMap<RequestId, Asked>,
+    /// The id behind the last of each run that was given, by its first.
+    given: BTreeMap<u64, u64>,
+}
+
+struct Asked {
+    node: usize,
+    /// Ids asked for; none if the cluster is to begin again.
+    count: Option<u32>,
+    /// The id behind the last that had been given when it was asked.
+    above: u64,
+}
+
+impl IdTakers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            rng: Rng::new(mix(seed, FIRST)),
+            asked: 0,
+            open: BTreeMap::new(),
+            given: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn is_theirs(id: RequestId) -> bool {
+        id.0 >= FIRST
+    }
+
+    /// Questions that nodes which are up have not answered.
+    pub(crate) fn under_way(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Runs of ids that were given.
+    pub(crate) fn given(&self) -> u64 {
+        self.given.len() as u64
+    }
+
+    /// A node died, and with it what it was asked.
+    pub(crate) fn lost(&mut self, node: usize) {
+        self.open.retain(|_, asked| asked.node != node);
+    }
+
+    pub(crate) fn answered(
+        &mut self,
+        node: usize,
+        id: RequestId,
+        outcome: &ClientOutcome,
+    ) -> Result<(), Violation> {
+        let asked = self.open.remove(&id).filter(|asked| asked.node == node);
+        let Some(Asked { count, above, .. }) = asked else {
+            let detail = format!(
+                "node {} answers question {} again, or one that it never got",
+                node + 1,
+                id.0
+            );
+            return Err(Violation::new("every request is answered once", detail));
+        };
+        match (count, outcome) {
+            (None, ClientOutcome::Done(Answer::Error(CommandError::AlreadyBootstrapped))) => Ok(()),
+            (None, other) => Err(Violation::new(ONCE, format!("a second bootstrap got {other:?}"))),
+            (Some(count), ClientOutcome::Done(Answer::Int(first))) => {
+                self.give(*first as u64, u64::from(count), above)
+            }
+            (Some(count), other) => {
+                let detail = format!("{count} ids were asked for, and the answer is {other:?}");
+                Err(Violation::new(UNIQUE, detail))
+            }
+        }
+    }
+
+    fn give(&mut self, first: u64, count: u64, above: u64) -> Result<(), Violation> {
+        let end = first + count;
+        let before = self.given.range(..end).next_back();
+        if let Some((other, other_end)) = before.filter(|(_, other_end)| **other_end > first) {
+            let detail = format!("{first}..{end} was given, and {other}..{other_end} before");
+            return Err(Violation::new(UNIQUE, detail));
+        }
+        if first < above {
+            let detail = format!("{first}..{end} was asked for when all below {above} had been given");
+            return Err(Violation::new(UNIQUE, detail));
+        }
+        self.given.insert(first, end);
+        Ok(())
+    }
+}
+
+impl World {
+    /// Some node asks for ids, and another one later.
+    pub(crate) fn take_ids(&mut self) {
+        let Some(most_us) = self.plan.load.take_ids_us_max.filter(|_| !self.quiet) else {
+            return;
+        };
+        let rng = &mut self.id_takers.rng;
+        let node = rng.below(self.nodes.len() as u64) as usize;
+        let count = (!rng.one_in(BEGINS)).then(|| rng.range(1, 5) as u32);
+        let at = self.now_us + rng.below(most_us);
+        self.ask_for_ids(node, count);
+        self.queue.push(at, Event::TakeIds);
+    }
+
+    /// A node asks the controller for so many ids, or for the cluster to begin again. Nothing happens while it is down.
+    pub fn ask_for_ids(&mut self, node: usize, count: Option<u32>) {
+        if !self.nodes[node].is_up() {
+            return;
+        }
+        let takers = &mut self.id_takers;
+        let id = RequestId(FIRST + takers.asked);
+        takers.asked += 1;
+        let above = takers.given.values().max().copied().unwrap_or_default();
+        takers.open.insert(id, Asked { node, count, above });
+        let command = match count {
+            Some(count) => ControlCommand::AllocateIds { count },
+            None => ControlCommand::Bootstrap(FirstState {
+                cluster: self.nodes[node].identity.cluster,
+                stores: vec![StoreId(1)],
+                shards: 1,
+                next_id: 1000,
+            }),
+        };
+        self.trace.event(self.now_us, &[17, node as u64, id.0], || {
+            format!("n{} asks the controller: {command:?}", node + 1)
+        });
+        self.input(node, Input::AskController { id, command });
+    }
+
+    /// Runs of ids that the controller gave, and what it was asked and has not answered.
+    #[must_use]
+    pub fn ids_given(&self) -> (u64, usize) {
+        (self.id_takers.given(), self.id_takers.under_way())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(takers: &mut IdTakers, count: Option<u32>) -> RequestId {
+        let id = RequestId(FIRST + takers.asked);
+        takers.asked += 1;
+        let above = takers.given.values().max().copied().unwrap_or_default();
+        takers.open.insert(
+            id,
+            Asked {
+                node: 0,
+                count,
+                above,
+            },
+        );
+        id
+    }
+
+    fn given(first: i64) -> ClientOutcome {
+        ClientOutcome::Done(Answer::Int(first))
+    }
+
+    #[test]
+    fn ids_that_overlap_or_fall_are_found() {
+        let mut takers = IdTakers::new(1);
+        let early = asked(&mut takers, Some(2));
+        let first = asked(&mut takers, Some(3));
+        takers.answered(0, first, &given(10)).unwrap();
+        // Asked before the other was answered, so it may be below.
+        takers.answered(0, early, &given(8)).unwrap();
+        for (count, wrong) in [(1, 12), (5, 6), (3, 10), (1, 7)] {
+            let id = asked(&mut takers, Some(count));
+            let found = takers.answered(0, id, &given(wrong)).unwrap_err();
+            assert_eq!(found.property, UNIQUE, "{count} from {wrong}");
+        }
+        let id = asked(&mut takers, Some(1));
+        takers.answered(0, id, &given(13)).unwrap();
+        assert!(takers.answered(0, id, &given(14)).is_err(), "answered twice");
+    }
+
+    #[test]
+    fn a_second_beginning_is_found() {
+        let mut takers = IdTakers::new(1);
+        let refused = ClientOutcome::Done(Answer::Error(CommandError::AlreadyBootstrapped));
+        let id = asked(&mut takers, None);
+        takers.answered(0, id, &refused).unwrap();
+        let id = asked(&mut takers, None);
+        let done = ClientOutcome::Done(Answer::Ok);
+        assert_eq!(takers.answered(0, id, &done).unwrap_err().property, ONCE);
+    }
+}

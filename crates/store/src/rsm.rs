@@ -1,0 +1,88 @@
+//! The replicated state machine beside the key-value one: what shard 0 hosts for the controller.
+//!
+//! A machine keeps its state in memory and as rows, which lie in the shard's part of the engine under a kind of their
+//! own (`kv`). So they are in the batch that carries the applied index, in snapshots and in digests, without the
+//! machine knowing of any of these.
+
+use bytes::Bytes;
+use quorate_proto::{Answer, CommandError, ControlCommand};
+use quorate_storage::ShardId;
+use quorate_storage::engine::{Engine, EngineError, Pair, View};
+
+use crate::descriptor::{Descriptor, damaged};
+use crate::kv::{self, Space, Txn};
+use crate::store::Store;
+
+/// The shard that hosts the controller.
+pub const CONTROLLER: ShardId = ShardId(0);
+
+/// Rows that a command changed; `None`: it goes.
+pub type RowChanges = Vec<(Bytes, Option<Bytes>)>;
+
+/// A state machine that a shard's log drives.
+pub trait StateMachine: Send {
+    /// Takes over the state that rows hold, in ascending order of their keys, and forgets what it had. Without rows it
+    /// is the state before the first command.
+    ///
+    /// # Errors
+    ///
+    /// Why the rows are not what [`StateMachine::apply`] has made: they are damaged, or of a newer version.
+    fn load(&mut self, rows: &[Pair]) -> Result<(), String>;
+
+    /// Applies a command at the shard's time `stamp_ms` (T1): a pure function of the state and the arguments, the same
+    /// on every replica. `rows` takes the rows that changed, with keys that are not empty. An [`Answer::Error`] changes
+    /// nothing.
+    fn apply(&mut self, stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer;
+}
+
+/// Applies a command to the machine and puts the rows that it changed into the batch.
+pub(crate) fn apply<V: View + ?Sized>(
+    txn: &mut Txn<'_, V>,
+    machine: &mut dyn StateMachine,
+    (shard, space): (ShardId, Space),
+    stamp_ms: u64,
+    command: &ControlCommand,
+) -> Answer {
+    if shard != CONTROLLER {
+        return Answer::Error(CommandError::NotController);
+    }
+    let mut rows = RowChanges::new();
+    let answer = machine.apply(stamp_ms, command, &mut rows);
+    assert!(
+        rows.is_empty() || !matches!(answer, Answer::Error(_)),
+        "{command:?} was refused and changed {} rows",
+        rows.len()
+    );
+    for (row, value) in rows {
+        let key = kv::control_key(space, &row);
+        match value {
+            Some(value) => txn.put(key, value),
+            None => txn.delete(key),
+        }
+    }
+    answer
+}
+
+/// The rows of a shard's machine, in ascending order.
+pub(crate) fn rows(view: &impl View, space: Space) -> Result<Vec<Pair>, EngineError> {
+    let (start, end) = kv::control_range(space);
+    let header = kv::control_key(space, &[]).len();
+    let pairs = view.scan(&start, &end);
+    pairs
+        .map(|pair| pair.map(|(key, value)| (key.slice(header..), value)))
+        .collect()
+}
+
+impl<E: Engine> Store<E> {
+    /// The machine takes over what the engine holds for a replica of shard 0, which was opened or fed a snapshot.
+    pub(crate) fn load_machine(&mut self, of: &Descriptor) -> Result<(), EngineError> {
+        if of.shard != CONTROLLER {
+            return Ok(());
+        }
+        let rows = rows(&self.engine, of.sessions)?;
+        self.machine.load(&rows).map_err(|reason| EngineError {
+            reason: format!("the controller's rows: {reason}"),
+            ..damaged("controller")
+        })
+    }
+}
