@@ -1,6 +1,10 @@
 //! Commands on keys: what a client asks, what the log carries, what is answered.
 
 use bytes::Bytes;
+use quorate_raft::ReplicaId;
+use quorate_storage::{ShardId, StoreId};
+
+use crate::Epoch;
 
 use crate::ControlCommand;
 
@@ -241,6 +245,21 @@ pub enum Op {
     },
     /// A command of the controller, for shard 0 only.
     Control(Box<ControlCommand>),
+    /// Gives the slots from `slot` on to a new shard. Answers Ok. Proposed by the shard's leader only.
+    Split(Box<Split>),
+}
+
+/// A split of a shard: the shard keeps what is below `slot`, a new one gets the rest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Split {
+    /// The new shard's first slot, above the first one of the shard that is split.
+    pub slot: u16,
+    /// The new shard.
+    pub child: ShardId,
+    /// Its replicas: one on each store that holds a voter of the shard, sorted by replica.
+    pub replicas: Vec<(ReplicaId, StoreId)>,
+    /// The shard as the proposing leader knew it. One that has changed since is not split.
+    pub epoch: Epoch,
 }
 
 /// A read.
@@ -380,6 +399,20 @@ pub enum CommandError {
     /// A command of the controller that asks for nothing, or for too much.
     #[error("ERR the controller's command is out of range")]
     OutOfRange,
+    /// A shard is to be split at a slot that is not behind its first one.
+    #[error(
+        "ERR the shard cannot be split there; the slot must lie inside the shard and behind its first one"
+    )]
+    SlotNotInside,
+    /// The new shard or its replicas cannot have the ids that they were given.
+    #[error("ERR the new shard needs an id of its own and one for each of its replicas")]
+    WrongIds,
+    /// The shard is not any more what the command was meant for.
+    #[error("BUSY the shard has changed meanwhile; look at it and send the command again")]
+    ShardChanged,
+    /// A split of the shard is under way.
+    #[error("BUSY a split of the shard is under way")]
+    SplitUnderWay,
     /// The result would be longer than a value may be.
     #[error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")]
     TooLong,

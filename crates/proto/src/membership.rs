@@ -29,6 +29,15 @@ impl Membership {
     }
 }
 
+/// Ids for a new shard. No other shard ever had or will have the same.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SplitIds {
+    /// The shard's.
+    pub child: ShardId,
+    /// Its replicas': one for each voter of the shard that is split.
+    pub replicas: Vec<ReplicaId>,
+}
+
 /// A wish about a shard's replicas, for its leader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Manage {
@@ -42,6 +51,13 @@ pub enum Manage {
     },
     /// Back to the voters before the change under way (M2). Answers Ok likewise.
     Abort,
+    /// The slots from one on become a shard of their own. Answers Ok once the shard is split.
+    Split {
+        /// The new shard's first slot; none: the leader chooses, so that about half of the data lies on either side.
+        slot: Option<u16>,
+        /// What the new shard is called; none: the leader asks for ids.
+        ids: Option<SplitIds>,
+    },
     /// This store is to lead. Answers Ok once the transfer has begun.
     Transfer {
         /// It has a voter of the shard.

@@ -110,6 +110,8 @@ pub enum Outcome {
     StaleEpoch {
         /// The shard's epoch here.
         epoch: Epoch,
+        /// What serves the keys of the request now, as far as it is known here.
+        shards: Vec<ShardInfo>,
     },
     /// Not proposed, for another reason; may be asked again. Not applied.
     Busy,

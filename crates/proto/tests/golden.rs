@@ -137,7 +137,7 @@ fn health() {
 #[test]
 fn placement() {
     let mut g = Gen(29);
-    let cases = peer_cases((0..9u64).map(|kind| (format!("placement {kind}"), g.placement(kind))));
+    let cases = peer_cases((0..12u64).map(|kind| (format!("placement {kind}"), g.placement(kind))));
     check("placement.hex", &cases, decode_peer);
 }
 

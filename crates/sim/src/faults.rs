@@ -32,7 +32,8 @@ impl World {
 
     /// Whom a fault strikes: a leader half of the time, since most that can go wrong goes wrong there.
     fn victim(&mut self, node: usize) -> usize {
-        let shard = self.fault_rng.below(u64::from(self.plan.shards) + 1);
+        let nth = self.fault_rng.below(self.shards().len() as u64);
+        let shard = self.shards()[nth as usize];
         let leads = self.fault_rng.one_in(2);
         self.leader_of(shard).filter(|_| leads).unwrap_or(node)
     }
@@ -135,6 +136,7 @@ impl World {
             }
             Fault::BadClock => self.spoil_clock(node),
             Fault::Members => self.wish_at_random(),
+            Fault::Split => self.split_at_random(),
             // These last all through the phase.
             Fault::Loss | Fault::Repetition | Fault::Delay | Fault::Reordering | Fault::DieAtStart => {}
             Fault::WallJump => {

@@ -181,7 +181,7 @@ impl World {
         if !self.is_placed() {
             return Ok(false);
         }
-        for shard in 0..=u64::from(self.plan.shards) {
+        for shard in self.shards().to_vec() {
             let shard = ShardId(shard);
             let mut positions = Vec::new();
             for node in 0..self.nodes.len() {
@@ -215,6 +215,11 @@ impl World {
                 return Ok(false);
             }
             coverage::check(node, &routes)?;
+            // One that lags behind hears of it.
+            let routes = routes.iter().map(|r| (r.shard, (r.start_slot, r.end_slot)));
+            if !routes.eq(self.oracles.ranges.all()) {
+                return Ok(false);
+            }
         }
         Ok(true)
     }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{ForwardBody, Manage};
-use quorate_raft::Role;
+use quorate_proto::{ForwardBody, Manage, SplitIds};
+use quorate_raft::{ReplicaId, Role};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::{ClientOutcome, ClientRequest, Input, RequestId, RouteMode, Target};
 
@@ -15,10 +15,17 @@ const FIRST: u64 = 3 << 61;
 /// How long a wish may look for the shard's leader, in milliseconds.
 const TIMEOUT_MS: u32 = 2_000;
 
+/// With more shards, none is split any more.
+const SHARDS_MAX: usize = 16;
+/// Ids for what splits make: shards are counted from here, replicas in steps of so many.
+const FIRST_CHILD: u64 = 100;
+const FIRST_REPLICA: u64 = 1_000;
+
 /// What the operator was told.
 #[derive(Default)]
 pub(crate) struct Operator {
     wishes: u64,
+    splits: u64,
     told: BTreeMap<RequestId, ClientOutcome>,
 }
 
@@ -62,7 +69,8 @@ impl World {
 
     /// Any change of who holds a shard, sent through any node: stores come, go, or both.
     pub(crate) fn wish_at_random(&mut self) {
-        let shard = self.fault_rng.below(u64::from(self.plan.shards) + 1);
+        let nth = self.fault_rng.below(self.shards().len() as u64);
+        let shard = self.shards()[nth as usize];
         let node = self.fault_rng.below(self.nodes.len() as u64) as usize;
         let held = self.holders(shard);
         let (mut add, mut remove) = (Vec::new(), Vec::new());
@@ -85,6 +93,58 @@ impl World {
             _ => Manage::Change { add, remove },
         };
         self.wish(node, shard, wish);
+    }
+
+    /// A split of any shard at any slot, sent through any node; now and then one that cannot be made.
+    pub(crate) fn split_at_random(&mut self) {
+        let nth = self.fault_rng.range(1, self.shards().len() as u64 - 1);
+        let shard = self.shards()[nth as usize];
+        let node = self.fault_rng.below(self.nodes.len() as u64) as usize;
+        let slots = self.slots_of(shard);
+        if self.shards().len() > SHARDS_MAX {
+            return;
+        }
+        let any = self.fault_rng.range(u64::from(slots.0), u64::from(slots.1)) as u16;
+        // Often beside a key.
+        let keys = self.workload.slots();
+        let inside: Vec<u16> = keys
+            .into_iter()
+            .filter(|slot| (slots.0..slots.1).contains(slot))
+            .collect();
+        let slot = if inside.is_empty() || self.fault_rng.one_in(4) {
+            any
+        } else {
+            self.fault_rng.pick(&inside) + self.fault_rng.below(2) as u16
+        };
+        let replicas = self.holders(shard).len() as u64 + u64::from(self.fault_rng.one_in(20));
+        self.split(node, shard, slot, replicas);
+        // A leader whose own disk takes long applies the split last: the others may have gone far by then (L3, R2).
+        if let Some(leader) = self.leader_of(shard).filter(|_| self.fault_rng.one_in(2)) {
+            let timeout_us = self.plan.store.election_timeout_us();
+            let until_us = self.now_us + self.fault_rng.range(timeout_us / 2, timeout_us * 4);
+            let stalled_until_us = &mut self.nodes[leader].stalled_until_us;
+            *stalled_until_us = until_us.max(*stalled_until_us);
+        }
+    }
+
+    /// Sends a wish to split a shard at a slot, with ids that nobody had, for so many replicas.
+    pub fn split(&mut self, node: usize, shard: u64, slot: u16, replicas: u64) -> RequestId {
+        self.operator.splits += 1;
+        let first = ReplicaId(FIRST_REPLICA * self.operator.splits);
+        let ids = SplitIds {
+            child: ShardId(FIRST_CHILD + self.operator.splits),
+            replicas: (0..replicas).map(|nth| ReplicaId(first.0 + nth)).collect(),
+        };
+        let slot = Some(slot);
+        self.wish(node, shard, Manage::Split { slot, ids: Some(ids) })
+    }
+
+    /// The slots of a shard, by the newest version that any node has.
+    #[must_use]
+    pub fn slots_of(&self, shard: u64) -> (u16, u16) {
+        let all = self.oracles.ranges.all();
+        let of = all.iter().find(|(id, _)| id.0 == shard);
+        of.map_or((0, 0), |(_, slots)| *slots)
     }
 
     /// The stores that hold a shard, by its leader's word.
@@ -132,7 +192,7 @@ impl World {
 
     /// Whether every shard is where its leader wants it, and nowhere else.
     pub(crate) fn is_placed(&self) -> bool {
-        (0..=u64::from(self.plan.shards)).all(|shard| {
+        self.shards().iter().all(|&shard| {
             let members = self.members(shard);
             let nodes: Vec<usize> = members
                 .iter()

@@ -198,7 +198,12 @@ pub(crate) fn meaning(body: &ForwardBody) -> Meaning {
             pairs => return Meaning::Beyond(pairs.iter().map(|(key, _)| key.clone()).collect()),
         },
         Op::Expire { key, .. } | Op::IncrementFloat { key, .. } => return Meaning::Beyond(vec![key.clone()]),
-        Op::Flush | Op::Sweep { .. } | Op::ExpireSessions { .. } | Op::Noop | Op::Control(_) => {
+        Op::Flush
+        | Op::Sweep { .. }
+        | Op::ExpireSessions { .. }
+        | Op::Noop
+        | Op::Control(_)
+        | Op::Split(_) => {
             return Meaning::Nothing;
         }
     };

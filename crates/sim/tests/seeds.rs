@@ -53,6 +53,11 @@ fn moves_seeds() {
 }
 
 #[test]
+fn splits_seeds() {
+    simulate(Profile::Splits, 0..60, &Options::short());
+}
+
+#[test]
 fn everything_seeds() {
     simulate(Profile::Everything, 0..40, &short());
 }
@@ -77,5 +82,6 @@ whole_seeds! {
     disk_whole_seeds Disk
     clock_whole_seeds Clock
     moves_whole_seeds Moves
+    splits_whole_seeds Splits
     everything_whole_seeds Everything
 }

@@ -92,6 +92,9 @@ pub enum Refusal {
     /// The slot has no shard here.
     #[error("no shard holds the slot")]
     NoShard,
+    /// The shard that it was meant for as a whole was split.
+    #[error("the shard was split meanwhile")]
+    ShardSplit,
     /// The key does not fit the engine.
     #[error("the key is longer than {} bytes", crate::kv::KEY_BYTES_MAX)]
     KeyTooLong,

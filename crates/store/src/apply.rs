@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 
-use quorate_proto::{Answer, Command, Op, Outcome, decode_membership};
-use quorate_raft::{ConfChange, Entry, Index, Payload, ReplicaId, mutant};
+use bytes::Bytes;
+use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, decode_membership};
+use quorate_raft::{ConfChange, Entry, Index, Payload, ReplicaId, Term, mutant};
 use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv::sessions::{self, Standing};
-use crate::kv::{self, Space, Txn};
+use crate::kv::{self, Space, Spaces, Txn};
+use crate::lanes::Routed;
 use crate::membership;
 use crate::replica::{Replica, Waiter};
 use crate::rsm::{self, StateMachine};
@@ -18,7 +20,13 @@ use crate::space;
 use crate::store::Store;
 
 /// An answer that may go out once the batch is written.
-type Ended = (Waiter, Outcome);
+pub(crate) struct Ended {
+    waiter: Waiter,
+    deadline_us: u64,
+    outcome: Outcome,
+    /// What did not run because its slot is another shard's by now.
+    moved: Option<(u16, Op)>,
+}
 
 impl<E: Engine> Store<E> {
     /// Ends a turn: applies what is committed and answers who waits for it.
@@ -52,8 +60,26 @@ impl<E: Engine> Store<E> {
     }
 
     fn apply_entries(&mut self, work: &[(usize, Vec<Entry>)]) -> Result<(), StoreError> {
-        let mut ended: Vec<Ended> = Vec::new();
-        let mut dropped: Vec<Space> = Vec::new();
+        let mut run: Vec<(usize, &[Entry])> = Vec::with_capacity(work.len());
+        for (at, entries) in work {
+            let mut rest = entries.as_slice();
+            // A split reads the whole session table, so what is before it is written first.
+            while let Some(split) = rest.iter().position(is_split) {
+                run.push((*at, &rest[..split]));
+                self.apply_run(&run)?;
+                run.clear();
+                self.apply_split(*at, &rest[split])?;
+                rest = &rest[split + 1..];
+            }
+            run.push((*at, rest));
+        }
+        self.apply_run(&run)
+    }
+
+    fn apply_run(&mut self, work: &[(usize, &[Entry])]) -> Result<(), StoreError> {
+        let mut ended: Vec<(usize, Ended)> = Vec::new();
+        let mut settled: Vec<Ended> = Vec::new();
+        let mut dropped: Vec<Spaces> = Vec::new();
         let mut changed: Vec<usize> = Vec::new();
         let mut txn = Txn::new(&self.engine);
         let mut late = mutant!("applied-index-in-a-batch-of-its-own").then(|| Txn::new(&self.engine));
@@ -61,7 +87,7 @@ impl<E: Engine> Store<E> {
             let replica = &mut self.replicas[*at];
             let sessions_before = replica.sessions;
             let conf_ver = replica.descriptor.epoch.conf_ver;
-            for entry in entries {
+            for entry in *entries {
                 apply_entry(
                     &mut txn,
                     replica,
@@ -69,9 +95,10 @@ impl<E: Engine> Store<E> {
                     &mut *self.machine,
                     &mut self.next_space,
                     &mut dropped,
-                    &mut ended,
+                    &mut settled,
                 )?;
             }
+            ended.extend(settled.drain(..).map(|ended| (*at, ended)));
             if replica.descriptor.epoch.conf_ver != conf_ver {
                 changed.push(*at);
             }
@@ -86,14 +113,41 @@ impl<E: Engine> Store<E> {
         late.map_or(Ok(seq), |late| self.engine.write(late))?;
         let dropped = dropped.into_iter().flat_map(space::data_of);
         self.garbage.extend(dropped.map(|garbage| (garbage, seq)));
-        for (waiter, outcome) in ended {
-            self.answer(waiter, outcome);
+        for (at, ended) in ended {
+            self.end(at, ended);
         }
         for at in changed {
             self.membership_changed(at);
         }
         Ok(())
     }
+
+    /// Answers a write that is decided. One for a slot that went to another shard goes there (O1: it certainly did not
+    /// run here).
+    pub(crate) fn end(&mut self, at: usize, ended: Ended) {
+        let Ended {
+            waiter,
+            deadline_us,
+            outcome,
+            moved,
+        } = ended;
+        let Some((slot, op)) = moved else {
+            return self.answer(waiter, outcome);
+        };
+        let outcome = self.stale(at, Some(slot));
+        match waiter {
+            Waiter::Client(ticket) => {
+                let routed = Routed::again(ticket, ForwardBody::Write(op), deadline_us);
+                let own = self.identity.store;
+                self.attempt_ended(routed, own, outcome);
+            }
+            waiter => self.answer(waiter, outcome),
+        }
+    }
+}
+
+fn is_split(entry: &Entry) -> bool {
+    matches!(&entry.payload, Payload::Normal(data) if quorate_proto::is_split(data))
 }
 
 /// A pure function of the replica's state and the entry, but for `Space`s, which never leave the store.
@@ -103,9 +157,10 @@ fn apply_entry<E: Engine>(
     entry: &Entry,
     machine: &mut dyn StateMachine,
     next_space: &mut u32,
-    dropped: &mut Vec<Space>,
+    dropped: &mut Vec<Spaces>,
     ended: &mut Vec<Ended>,
 ) -> Result<(), StoreError> {
+    let mut moved = None;
     let shard = replica.descriptor.shard;
     assert_eq!(
         entry.index,
@@ -126,7 +181,15 @@ fn apply_entry<E: Engine>(
             } else {
                 replica.applied.stamp_ms.max(command.stamp_ms)
             };
-            apply_command(txn, replica, &command, machine, next_space, dropped)?
+            // Proposed before its leader had applied a split that comes before it.
+            let slot = kv::slot_of_op(&command.op).filter(|slot| !replica.descriptor.has_slot(*slot));
+            match slot {
+                Some(slot) if !mutant!("write-behind-a-split-runs-in-the-old-shard") => {
+                    moved = Some((slot, command.op));
+                    Outcome::Busy // `end` says more
+                }
+                _ => apply_command(txn, replica, &command, machine, next_space, dropped)?,
+            }
         }
         Payload::ConfChange(change) => {
             let answer = apply_change(replica, entry.index, change)?;
@@ -136,12 +199,17 @@ fn apply_entry<E: Engine>(
             Outcome::Done(answer)
         }
     };
+    passed(replica, entry);
+    settle(replica, (entry.index, entry.term), outcome, moved, ended);
+    Ok(())
+}
+
+/// The entry is applied.
+pub(crate) fn passed(replica: &mut Replica, entry: &Entry) {
     replica.applied.index = entry.index;
     replica.applied.term = entry.term;
     replica.raft.storage_mut().set_applied(entry.index, entry.term);
     replica.bytes_since_durable += entry_bytes(entry);
-    settle(replica, entry.index, entry.term, outcome, ended);
-    Ok(())
 }
 
 /// A session's write runs only if the table says that it did not run before (S4).
@@ -151,7 +219,7 @@ fn apply_command<E: Engine>(
     command: &Command,
     machine: &mut dyn StateMachine,
     next_space: &mut u32,
-    dropped: &mut Vec<Space>,
+    dropped: &mut Vec<Spaces>,
 ) -> Result<Outcome, StoreError> {
     let (space, stamp_ms) = (replica.descriptor.sessions, replica.applied.stamp_ms);
     let Some(write) = command.session else {
@@ -177,14 +245,13 @@ fn apply_op<E: Engine>(
     op: &Op,
     machine: &mut dyn StateMachine,
     next_space: &mut u32,
-    dropped: &mut Vec<Space>,
+    dropped: &mut Vec<Spaces>,
 ) -> Result<Answer, StoreError> {
     match op {
         Op::Flush => {
-            dropped.push(std::mem::replace(
-                &mut replica.descriptor.space,
-                Space(*next_space),
-            ));
+            dropped.push(replica.descriptor.spaces());
+            replica.descriptor.space = Space(*next_space);
+            replica.descriptor.is_shared = false;
             *next_space += 1;
             put_descriptor(txn, replica);
         }
@@ -192,7 +259,17 @@ fn apply_op<E: Engine>(
             let place = (replica.descriptor.shard, replica.descriptor.sessions);
             return Ok(rsm::apply(txn, machine, place, replica.applied.stamp_ms, command));
         }
-        Op::Sweep { .. } => replica.sweep_pending = false,
+        Op::Sweep { due } => {
+            replica.sweep_pending = false;
+            let descriptor = &replica.descriptor;
+            let is_ours = |due: &(u64, Bytes)| descriptor.has_slot(kv::slot_of(&due.1));
+            if !due.iter().all(is_ours) {
+                // Looked up before a split that comes before it.
+                let due = due.iter().filter(|due| is_ours(due)).cloned().collect();
+                let (space, stamp_ms) = (descriptor.space, replica.applied.stamp_ms);
+                return Ok(kv::apply(txn, space, stamp_ms, &Op::Sweep { due })?);
+            }
+        }
         Op::ExpireSessions { clients } => {
             replica.session_sweep_pending = false;
             let space = replica.descriptor.sessions;
@@ -240,12 +317,12 @@ fn apply_change(replica: &mut Replica, index: Index, change: &ConfChange) -> Res
     Ok(answer)
 }
 
-/// Decides the outcome of the writes that were proposed at `index` (O1).
-fn settle(
+/// Decides the outcome of the writes that were proposed at an entry's position (O1).
+pub(crate) fn settle(
     replica: &mut Replica,
-    index: Index,
-    term: quorate_raft::Term,
+    (index, term): (Index, Term),
     outcome: Outcome,
+    moved: Option<(u16, Op)>,
     ended: &mut Vec<Ended>,
 ) {
     while let Some(first) = replica
@@ -259,18 +336,23 @@ fn settle(
             "shard {}: a write at {at} was passed over",
             replica.descriptor.shard
         );
-        let outcome = if proposed_in == term || mutant!("another-terms-entry-taken-for-ones-own") {
-            outcome.clone()
-        } else {
-            Outcome::Superseded
-        };
-        if let Some(waiter) = first.remove().waiter {
-            ended.push((waiter, outcome));
-        }
+        let is_own = proposed_in == term || mutant!("another-terms-entry-taken-for-ones-own");
+        let write = first.remove();
+        let Some(waiter) = write.waiter else { continue };
+        ended.push(Ended {
+            waiter,
+            deadline_us: write.deadline_us,
+            outcome: if is_own {
+                outcome.clone()
+            } else {
+                Outcome::Superseded
+            },
+            moved: moved.clone().filter(|_| is_own),
+        });
     }
 }
 
-fn put_descriptor<E: Engine>(txn: &mut Txn<'_, E>, replica: &Replica) {
+pub(crate) fn put_descriptor<E: Engine>(txn: &mut Txn<'_, E>, replica: &Replica) {
     let (key, value) = replica.descriptor.record();
     txn.put(key, value);
 }

@@ -24,7 +24,14 @@ impl<E: Engine> Store<E> {
                 let hint = leader.filter(|leader| *leader != from && *leader != self.id());
                 self.gateway.lanes.returned(routed, hint);
             }
-            Outcome::StaleEpoch { .. } | Outcome::Busy => self.gateway.lanes.returned(routed, None),
+            Outcome::StaleEpoch { shards, .. } => {
+                self.counters.rerouted += 1;
+                for info in shards {
+                    self.told(from, info);
+                }
+                self.reroute(routed);
+            }
+            Outcome::Busy => self.gateway.lanes.returned(routed, None),
             Outcome::DiskFull if routed.unsure.is_none() => {
                 self.conclude(&routed, ClientOutcome::NotApplied(Refusal::DiskFull));
             }

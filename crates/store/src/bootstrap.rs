@@ -67,6 +67,8 @@ impl Bootstrap {
                     membership: members_only(members),
                     space: Space(shard as u32 + 1),
                     sessions: Space(shard as u32 + 1),
+                    is_shared: false,
+                    is_new: false,
                 })
             })
             .collect()

@@ -27,6 +27,10 @@ pub struct Counters {
     pub replicas_created: u64,
     /// Replicas that were removed from here (M4).
     pub replicas_removed: u64,
+    /// Splits of shards applied here.
+    pub splits: u64,
+    /// Requests that came back because their slot has another shard since it was split.
+    pub rerouted: u64,
     /// Changes of a membership that were turned round here because new voters were away (M2).
     pub changes_turned_round: u64,
 }

@@ -17,8 +17,11 @@ const DESCRIPTOR_PREFIX: u8 = b'm';
 const APPLIED_PREFIX: u8 = b'a';
 const BINDING_PREFIX: u8 = b'b';
 const FORMAT: u8 = 1;
-/// Format 1 had no space of its own for sessions: they lay with the data. Formats 1 and 2 had members only.
-const DESCRIPTOR_FORMAT: u8 = 3;
+/// Format 1 had no space of its own for sessions: they lay with the data. Formats 1 and 2 had members only, format 3
+/// no flags: no shard had been split.
+const DESCRIPTOR_FORMAT: u8 = 4;
+const FLAG_SHARED: u8 = 1;
+const FLAG_NEW: u8 = 2;
 
 /// A shard as this store knows it.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,8 +42,12 @@ pub struct Descriptor {
     pub membership: Membership,
     /// Where the data lies in this store's engine.
     pub space: Space,
-    /// Where the session table lies: the same until the shard is flushed.
+    /// Where the session table lies: the same until the shard is flushed or split.
     pub sessions: Space,
+    /// Keys of other shards may lie in the data space too, since a split copies none.
+    pub is_shared: bool,
+    /// It was born by a split, and its first records are not known to be durable in the log (P4).
+    pub is_new: bool,
 }
 
 /// How far a replica has applied; written in the batch that carries the data.
@@ -75,7 +82,14 @@ impl Descriptor {
         Spaces {
             data: self.space,
             sessions: self.sessions,
+            only: self.is_shared.then_some((self.start_slot, self.end_slot)),
         }
+    }
+
+    /// Whether a key of this slot is the shard's. Shard 0 has keys of every slot.
+    #[must_use]
+    pub fn has_slot(&self, slot: u16) -> bool {
+        self.shard == ShardId(0) || (self.start_slot..self.end_slot).contains(&slot)
     }
 
     /// The store that holds `replica`.
@@ -107,6 +121,8 @@ impl Descriptor {
         out.put_u64_le(self.epoch.version);
         out.put_u32_le(self.space.0);
         out.put_u32_le(self.sessions.0);
+        let flag = |is_set: bool, flag: u8| if is_set { flag } else { 0 };
+        out.push(flag(self.is_shared, FLAG_SHARED) | flag(self.is_new, FLAG_NEW));
         let mut membership = Vec::new();
         encode_membership(&mut membership, &self.membership);
         out.put_u32_le(membership.len() as u32);
@@ -118,7 +134,11 @@ impl Descriptor {
     fn decode(shard: ShardId, mut from: Bytes) -> Result<Self, EngineError> {
         let bad = || damaged("descriptor");
         let format = from.first().copied().unwrap_or_default();
-        let least = if format == FORMAT { 41 } else { 45 };
+        let least = match format {
+            FORMAT => 41,
+            DESCRIPTOR_FORMAT => 46,
+            _ => 45,
+        };
         if !(FORMAT..=DESCRIPTOR_FORMAT).contains(&format) || from.len() < least {
             return Err(bad());
         }
@@ -135,6 +155,14 @@ impl Descriptor {
         } else {
             Space(from.get_u32_le())
         };
+        let flags = if format < DESCRIPTOR_FORMAT {
+            0
+        } else {
+            from.get_u8()
+        };
+        if flags & !(FLAG_SHARED | FLAG_NEW) != 0 {
+            return Err(bad());
+        }
         let count = from.get_u32_le() as usize;
         let membership = match format {
             1 | 2 if from.len() >= count.saturating_mul(16) => members_only(
@@ -142,9 +170,7 @@ impl Descriptor {
                     .map(|_| (ReplicaId(from.get_u64_le()), StoreId(from.get_u64_le())))
                     .collect(),
             ),
-            DESCRIPTOR_FORMAT if from.len() >= count => {
-                decode_membership(&from.split_to(count)).map_err(|_| bad())?
-            }
+            3.. if from.len() >= count => decode_membership(&from.split_to(count)).map_err(|_| bad())?,
             _ => return Err(bad()),
         };
         let conf_state = decode_conf_state(&from).map_err(|_| bad())?;
@@ -158,6 +184,8 @@ impl Descriptor {
             membership,
             space,
             sessions,
+            is_shared: flags & FLAG_SHARED != 0,
+            is_new: flags & FLAG_NEW != 0,
         })
     }
 

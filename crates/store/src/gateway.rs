@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{Epoch, ForwardBody, Outcome, PeerMessage, Request, Response, UnknownReason};
+use quorate_proto::{Epoch, ForwardBody, Op, Outcome, PeerMessage, Request, Response, UnknownReason};
 use quorate_raft::mutant;
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
@@ -84,7 +84,13 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         self.gateway.last_order += 1;
+        let is_flush = matches!(request.body, ForwardBody::Write(Op::Flush));
+        let version = place
+            .filter(|_| is_flush)
+            .and_then(|place| self.epoch_of(place))
+            .map(|(_, epoch)| epoch.version);
         let routed = Routed {
+            version,
             deadline_us: times.mono_us.saturating_add(u64::from(request.timeout_ms) * 1000),
             order: self.gateway.last_order,
             unsure: None,
@@ -127,7 +133,12 @@ impl<E: Engine> Store<E> {
         match place {
             Place::Here(at) => {
                 let descriptor = &self.replicas[at].descriptor;
-                Some((descriptor.shard, descriptor.epoch))
+                // It may lag behind a split.
+                let told = self.router.told(descriptor.shard).map(|info| info.epoch);
+                let epoch = told
+                    .filter(|told| told.version > descriptor.epoch.version)
+                    .unwrap_or(descriptor.epoch);
+                Some((descriptor.shard, epoch))
             }
             Place::Elsewhere(shard) => self.router.told(shard).map(|info| (shard, info.epoch)),
         }
@@ -169,6 +180,15 @@ impl<E: Engine> Store<E> {
             self.gateway.lanes.looked_at(ticket.lane);
             return Ok(());
         };
+        let is_as_it_was = |version: u64| {
+            self.epoch_of(place)
+                .is_some_and(|(_, epoch)| epoch.version == version)
+        };
+        if routed.version.is_some_and(|version| !is_as_it_was(version)) {
+            self.end_waiting_one(&routed, Refusal::ShardSplit);
+            self.gateway.lanes.looked_at(ticket.lane);
+            return Ok(());
+        }
         if to == self.identity.store
             && let Place::Here(at) = place
         {
@@ -297,12 +317,8 @@ impl<E: Engine> Store<E> {
         };
         let replica = &self.replicas[at];
         if request.epoch.version != replica.descriptor.epoch.version && replica.is_initialized() {
-            self.answer(
-                waiter,
-                Outcome::StaleEpoch {
-                    epoch: replica.descriptor.epoch,
-                },
-            );
+            let outcome = self.stale(at, kv::slot_of_body(&request.body));
+            self.answer(waiter, outcome);
             return Ok(());
         }
         if !replica.serves() || replica.raft.transferring_to().is_some() {

@@ -173,6 +173,7 @@ fn frees_space(op: &Op) -> bool {
         | Op::Flush
         | Op::Sweep { .. }
         | Op::ExpireSessions { .. }
+        | Op::Split(_)
         | Op::Noop
         // Small, and what would free space elsewhere may wait for it.
         | Op::Control(_) => true,

@@ -140,7 +140,7 @@ fn concerns(op: &Op, of: &[u8]) -> bool {
         Op::SetAllIfAbsent { pairs } => pairs.iter().any(|(key, _)| key == of),
         Op::Sweep { due } => due.iter().any(|(_, key)| key == of),
         Op::Flush => true,
-        Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) => false,
+        Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => false,
     }
 }
 

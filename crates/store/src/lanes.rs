@@ -21,7 +21,7 @@ use quorate_proto::{ForwardBody, UnknownReason};
 use quorate_raft::mutant;
 use quorate_storage::{ShardId, StoreId};
 
-use crate::{ClientRequest, RequestId, Target};
+use crate::{ClientRequest, RequestId, RouteMode, Target};
 
 /// Names a lane.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Routed {
     pub(crate) request: ClientRequest,
     /// Counts the node's requests; a lane's are in this order.
     pub(crate) order: u64,
+    /// For a write on a whole shard: the shard's version when it came. It is not meant for what a split leaves.
+    pub(crate) version: Option<u64>,
     pub(crate) deadline_us: u64,
     /// Why the outcome of an attempt at this write is unknown, if that of any is: it may have run.
     pub(crate) unsure: Option<UnknownReason>,
@@ -44,6 +46,27 @@ pub(crate) struct Routed {
 }
 
 impl Routed {
+    /// A request of which only the ticket and what it asks were kept.
+    pub(crate) fn again(ticket: Ticket, body: ForwardBody, deadline_us: u64) -> Self {
+        let LaneKey { stream, target } = ticket.lane;
+        Self {
+            request: ClientRequest {
+                id: ticket.id,
+                stream,
+                target,
+                body,
+                session: None,
+                mode: RouteMode::Proxy,
+                timeout_ms: 0, // the deadline says it
+            },
+            order: ticket.order,
+            version: None,
+            deadline_us,
+            unsure: None,
+            own_session: None,
+        }
+    }
+
     /// Whether it could go on under another identity: this node gave it the one it has, and under that it
     /// certainly did not run.
     pub(crate) fn may_change_session(&self) -> bool {

@@ -1,9 +1,15 @@
 //! What a leader does with a request: proposing writes, confirming reads.
 
-use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, Query, Session, SessionWrite, UnknownReason};
+use std::borrow::Cow;
+
+use quorate_proto::{
+    Answer, Command, ForwardBody, Op, Outcome, Query, ScanPosition, Session, SessionWrite, UnknownReason,
+};
 use quorate_raft::{ProposeError, ReadContext, ReadState, StepError, mutant};
+use quorate_storage::ShardId;
 use quorate_storage::engine::Engine;
 
+use crate::descriptor::Descriptor;
 use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv::sessions::{self, Standing};
@@ -43,6 +49,16 @@ impl<E: Engine> Store<E> {
         match body {
             ForwardBody::Write(op) if self.is_out_of_space(at, &op) => {
                 self.answer(waiter, Outcome::DiskFull);
+                Ok(())
+            }
+            ForwardBody::Write(Op::Flush) if self.replicas[at].is_splitting() => {
+                // It is meant for what the split takes away as well.
+                match waiter {
+                    Waiter::Client(ticket) => {
+                        self.finish(&ticket, ClientOutcome::NotApplied(Refusal::ShardSplit));
+                    }
+                    waiter => self.answer(waiter, Outcome::Busy),
+                }
                 Ok(())
             }
             ForwardBody::Write(op) => {
@@ -289,6 +305,15 @@ impl<E: Engine> Store<E> {
 
     fn serve_read(&mut self, times: Times, at: usize, read: PendingRead) -> Result<(), StoreError> {
         let replica = &self.replicas[at];
+        // R2: the shard may have been split since the read came.
+        let slot = kv::slot_of_query(&read.query);
+        let descriptor = &replica.descriptor;
+        if let Some(slot) = slot.filter(|slot| !descriptor.has_slot(*slot))
+            && !mutant!("range-not-checked-after-waiting")
+        {
+            self.moved_read(at, read, slot);
+            return Ok(());
+        }
         let time = ReadTime {
             shard_ms: replica.applied.stamp_ms,
             wall_ms: times.wall_ms,
@@ -297,7 +322,23 @@ impl<E: Engine> Store<E> {
             self.answer(read.waiter, Outcome::Done(Answer::Ok));
             return Ok(());
         }
-        match kv::query(&self.engine, replica.descriptor.space, time, &read.query)? {
+        let query = within(descriptor, &read.query);
+        match kv::query(&self.engine, descriptor.space, time, &query)? {
+            Read::Answer(Answer::Page {
+                next: None,
+                keys,
+                count,
+            }) if query != Cow::Borrowed(&read.query) => {
+                let answer = Answer::Page {
+                    next: Some(ScanPosition {
+                        slot: descriptor.end_slot,
+                        hash: 0,
+                    }),
+                    keys,
+                    count,
+                };
+                self.answer(read.waiter, Outcome::Done(answer));
+            }
             Read::Answer(answer) => self.answer(read.waiter, Outcome::Done(answer)),
             // T2: by the wall clock the key is gone, by the shard's time not yet. Advance the shard's time
             // through the log, so that no later read can see the key again.
@@ -312,6 +353,20 @@ impl<E: Engine> Store<E> {
             Read::ExpiredByWall => self.retry_read(at, read),
         }
         Ok(())
+    }
+
+    /// The read's slot has another shard by now.
+    fn moved_read(&mut self, at: usize, read: PendingRead, slot: u16) {
+        match read.request {
+            Some(request) => {
+                self.counters.rerouted += 1;
+                self.reroute(request);
+            }
+            None => {
+                let outcome = self.stale(at, Some(slot));
+                self.answer(read.waiter, outcome);
+            }
+        }
     }
 
     /// The read cannot be answered here any more.
@@ -411,5 +466,30 @@ impl<E: Engine> Store<E> {
                 waiter => self.answer(waiter, Outcome::Busy),
             }
         }
+    }
+}
+
+/// The part of a scan that a shard can answer: one for more slots than it has goes on elsewhere.
+fn within<'q>(descriptor: &Descriptor, query: &'q Query) -> Cow<'q, Query> {
+    match query {
+        Query::Scan {
+            from,
+            end_slot,
+            limit,
+            pattern,
+            count_only,
+        } if *end_slot > descriptor.end_slot
+            && descriptor.has_slot(from.slot)
+            && descriptor.shard != ShardId(0) =>
+        {
+            Cow::Owned(Query::Scan {
+                from: *from,
+                end_slot: descriptor.end_slot,
+                limit: *limit,
+                pattern: pattern.clone(),
+                count_only: *count_only,
+            })
+        }
+        _ => Cow::Borrowed(query),
     }
 }

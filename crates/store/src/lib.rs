@@ -66,6 +66,7 @@ mod shard_map;
 mod snapshot;
 mod snapshot_send;
 mod space;
+mod split;
 mod status;
 mod store;
 mod ticker;

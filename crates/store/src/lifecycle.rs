@@ -15,7 +15,7 @@ use quorate_storage::{ShardId, StoreId};
 
 use crate::descriptor::{Applied, Descriptor, removed};
 use crate::error::StoreError;
-use crate::io::Times;
+use crate::io::{LogToken, Times};
 use crate::kv::{Space, Spaces};
 use crate::rebuild;
 use crate::replica::Replica;
@@ -30,6 +30,9 @@ pub(crate) struct Erasing {
     spaces: Spaces,
     batch: BatchSeq,
 }
+
+/// Shards without a replica here whose candidates are remembered.
+const STRANGERS_MAX: usize = 10_000;
 
 fn is_from_leader(body: &MessageBody) -> bool {
     matches!(body, MessageBody::Append { .. } | MessageBody::Heartbeat { .. })
@@ -52,10 +55,32 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         let is_busy = self.erasing.iter().any(|erasing| erasing.shard == shard) || self.shutting_down;
-        if is_from_leader(&envelope.message.body) && !is_busy {
+        if is_busy {
+            return Ok(());
+        }
+        let is_candidate = matches!(
+            envelope.message.body,
+            MessageBody::Vote { .. } | MessageBody::PreVote { .. }
+        );
+        if is_from_leader(&envelope.message.body) || is_candidate && self.is_known_stranger(shard) {
             self.create(shard, to, (envelope.message.from, from))?;
         }
         Ok(())
+    }
+
+    /// Whether candidates of a shard that this store does not know have asked for its vote for a while. They may be the
+    /// children of a split: mostly it is applied here in a moment, and then the replica is born with its data. Where a
+    /// snapshot of the shard that was split took its place, it never is, and without this store's vote there may be
+    /// none who could send the child's data. One who votes without having had any state has lost none: whoever else
+    /// is made a voter has the state (M1).
+    fn is_known_stranger(&mut self, shard: ShardId) -> bool {
+        let (now, wait) = (self.ticks, u64::from(self.options.election_ticks));
+        self.strangers.retain(|_, since| now < *since + 20 * wait);
+        if self.strangers.len() >= STRANGERS_MAX {
+            return false;
+        }
+        let since = *self.strangers.entry(shard).or_insert(now);
+        now >= since + wait
     }
 
     /// A message for another replica of a shard than the one here.
@@ -90,6 +115,8 @@ impl<E: Engine> Store<E> {
             },
             space: Space(0),
             sessions: Space(0),
+            is_shared: false,
+            is_new: false,
         };
         // One for both, as after a snapshot.
         let space = self.new_space();
@@ -116,7 +143,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Replicas whose birth has become durable take part from now on.
-    pub(crate) fn finish_births(&mut self) {
+    pub(crate) fn finish_births(&mut self) -> Result<(), StoreError> {
         let mut waiting = false;
         for at in 0..self.replicas.len() {
             let durable = self.durable_batch;
@@ -125,13 +152,19 @@ impl<E: Engine> Store<E> {
             if replica.birth.take_if(|batch| *batch <= durable).is_some() {
                 let shard = replica.descriptor.shard;
                 let own = replica.descriptor.replica;
-                self.log_ops.extend(first_records(shard, own));
+                // They go with the next write.
+                replica.first_logged = Some(LogToken(self.last_token + 1));
+                let base = (replica.applied.index, replica.applied.term);
+                let records = first_records(shard, own, base, replica.hard_state);
+                self.log_ops.extend(records);
+                self.campaign_for_child(at)?;
                 self.mark(at);
             }
         }
         if waiting {
             self.want_durable();
         }
+        Ok(())
     }
 
     /// A replica was removed from its shard; `info` says so. It goes when the input or the batch under way is done.
@@ -188,10 +221,7 @@ impl<E: Engine> Store<E> {
         self.erasing.push(Erasing {
             shard,
             replica: replica.descriptor.replica,
-            spaces: Spaces {
-                data: replica.descriptor.space,
-                sessions: replica.descriptor.sessions,
-            },
+            spaces: replica.descriptor.spaces(),
             batch,
         });
         self.router.hear(info);
@@ -240,17 +270,18 @@ impl<E: Engine> Store<E> {
 }
 
 /// What the log holds of a replica that was just born.
-pub(crate) fn first_records(shard: ShardId, replica: ReplicaId) -> [LogOp; 2] {
+pub(crate) fn first_records(
+    shard: ShardId,
+    replica: ReplicaId,
+    (index, term): (Index, Term),
+    state: HardState,
+) -> [LogOp; 2] {
     [
-        LogOp::Reset {
-            shard,
-            index: Index(0),
-            term: Term(0),
-        },
+        LogOp::Reset { shard, index, term },
         LogOp::HardState {
             shard,
             replica,
-            state: HardState::default(),
+            state,
         },
     ]
 }

@@ -43,7 +43,7 @@ impl<E: Engine> Store<E> {
                 self.cut_log(at);
             }
         }
-        self.finish_births();
+        self.finish_births()?;
         self.finish_erasing();
         self.finish_installs()
     }
@@ -72,8 +72,12 @@ impl<E: Engine> Store<E> {
 
     /// Removes what exceeds the bounds, as far as the engine is durable; returns whether that sufficed.
     fn cut_log(&mut self, at: usize) -> bool {
+        // Splits make more of them.
+        let replicas = self.replicas.len().max(1) as u64;
         let (bytes, count) = (
-            self.options.log_retention_bytes,
+            self.options
+                .log_retention_bytes
+                .min(self.options.log_retention_store_bytes / replicas),
             self.options.log_retention_entries,
         );
         let exceeds = |replica: &Replica| {

@@ -56,6 +56,12 @@ impl<E: Engine> Store<E> {
                 self.answer(write.waiter, Outcome::Done(answer));
                 return Ok(());
             }
+            Manage::Split { slot, ids } => {
+                return self.split_wish(times, at, *slot, ids.as_ref(), write);
+            }
+            Manage::Change { .. } | Manage::Abort if self.replicas[at].is_splitting() => {
+                Err(CommandError::SplitUnderWay)
+            }
             Manage::Change { add, .. } if add.iter().any(|store| !self.is_reachable(*store)) => {
                 Err(CommandError::StoreAway)
             }
@@ -127,6 +133,7 @@ impl<E: Engine> Store<E> {
         let (conf, membership) = (&descriptor.conf_state, &descriptor.membership);
         if !replica.serves()
             || replica.raft.transferring_to().is_some()
+            || replica.is_splitting()
             // Before an entry of its term is applied a leader may not know the newest membership.
             || replica.applied.term != replica.raft.term()
             || is_settled(conf, membership)

@@ -166,7 +166,9 @@ pub(crate) fn wanted_by(
         Manage::Change { add, remove } => (add, remove),
         Manage::Abort if is_settled(conf, membership) => return Err(CommandError::NoChange),
         Manage::Abort if can_turn_round(conf, membership) => return Ok(membership.before.clone()),
-        Manage::Abort | Manage::Transfer { .. } => return Err(CommandError::ChangeUnderWay),
+        Manage::Abort | Manage::Transfer { .. } | Manage::Split { .. } => {
+            return Err(CommandError::ChangeUnderWay);
+        }
     };
     if !is_settled(conf, membership) {
         return Err(CommandError::ChangeUnderWay);

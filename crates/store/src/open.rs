@@ -7,12 +7,13 @@ use quorate_storage::engine::{BatchSeq, Engine};
 use quorate_storage::log::{LogOp, Recovered, RecoveredShard};
 use quorate_storage::{Identity, ShardId};
 
+use crate::bootstrap::FIRST;
 use crate::counters::Counters;
 use crate::descriptor::{Applied, Descriptor};
 use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
-use crate::io::{Effects, PeerTable, StoreOptions, Times};
+use crate::io::{Effects, LogToken, PeerTable, StoreOptions, Times};
 use crate::kv::sessions;
 use crate::lifecycle::first_records;
 use crate::rebuild::{self, Rebuild};
@@ -21,6 +22,8 @@ use crate::router::Router;
 use crate::rsm::StateMachine;
 use crate::scheduler_worker::SchedulerWorker;
 use crate::shard_log::ShardLog;
+use crate::space::Garbage;
+use crate::split;
 use crate::store::Store;
 use crate::tombstone::Tombstone;
 
@@ -53,7 +56,7 @@ impl<E: Engine> Store<E> {
             .chain(
                 garbage
                     .iter()
-                    .map(|garbage| garbage.space)
+                    .map(Garbage::space)
                     .filter(|_| !mutant!("space-used-again")),
             )
             .max()
@@ -94,6 +97,7 @@ impl<E: Engine> Store<E> {
             doomed: Vec::new(),
             erasing: Vec::new(),
             orphans: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             options,
         };
         // What the engine knows was written to the log as well (P4): if it is not there, votes may have gone with
@@ -102,16 +106,16 @@ impl<E: Engine> Store<E> {
             quarantined: true,
             ..RecoveredShard::default()
         };
-        let replicas = descriptors.len().max(1) as u64;
-        store.options.log_retention_bytes = store
-            .options
-            .log_retention_bytes
-            .min(store.options.log_retention_store_bytes / replicas);
+        let is_damaged = recovered.unlisted_quarantined;
         let mut recovered = recovered.shards;
         for descriptor in descriptors {
-            let log = recovered
-                .remove(&descriptor.shard)
-                .unwrap_or_else(|| lost.clone());
+            let log = recovered.remove(&descriptor.shard).unwrap_or_else(|| {
+                if descriptor.is_new && !is_damaged {
+                    RecoveredShard::default()
+                } else {
+                    lost.clone()
+                }
+            });
             // An engine that was lost and written anew may hold what was removed long ago.
             let is_dead = log.tombstone.is_some_and(|dead| descriptor.replica <= dead);
             let (shard, at) = (descriptor.shard, store.replicas.len());
@@ -161,8 +165,20 @@ impl<E: Engine> Store<E> {
             if let Some(replica) = log.replica.filter(|replica| *replica != descriptor.replica) {
                 self.log_ops.push(LogOp::Tombstone { shard, replica });
             }
-            self.log_ops.extend(first_records(shard, descriptor.replica));
+            let base = (Index(0), Term(0));
+            let state = HardState::default();
+            self.log_ops
+                .extend(first_records(shard, descriptor.replica, base, state));
             log = RecoveredShard::default();
+        } else if descriptor.is_new && (applied.index, applied.term) == FIRST && log.replica.is_none() {
+            // P4: born by a split, which the engine has, and the log nothing of it.
+            if !log.quarantined {
+                let state = split::first_state(HardState::default());
+                self.log_ops
+                    .extend(first_records(shard, descriptor.replica, FIRST, state));
+                log.base = FIRST;
+                log.hard_state = state;
+            }
         }
         let at_applied = if log.base.0 == applied.index {
             Some(log.base.1)
@@ -205,6 +221,13 @@ impl<E: Engine> Store<E> {
         self.replicas.push(Replica::new(
             raft, descriptor, applied, sessions, hard_state, rebuild,
         ));
+        if let Some(replica) = self
+            .replicas
+            .last_mut()
+            .filter(|replica| replica.descriptor.is_new)
+        {
+            replica.first_logged = Some(LogToken(1));
+        }
         if is_removed && let Some(info) = self.replicas.last().and_then(Replica::info) {
             self.doom(shard, info);
         }

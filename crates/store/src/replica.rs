@@ -102,6 +102,12 @@ pub(crate) struct Replica {
     pub(crate) proposed_stamp_ms: u64,
     pub(crate) sweep_pending: bool,
     pub(crate) session_sweep_pending: bool,
+    /// Where the look for expired keys goes on, if other shards lie in the same space.
+    pub(crate) swept_through: Option<Bytes>,
+    /// The split that this leader has proposed (L3): its term and position.
+    pub(crate) splitting: Option<(Term, Index)>,
+    /// Ticks for which it still campaigns as the child of a shard that was led here.
+    pub(crate) eager_ticks: u64,
 
     // Reads.
     /// To join the round that the next turn sends (R1).
@@ -120,6 +126,8 @@ pub(crate) struct Replica {
     pub(crate) installing: Option<Installing>,
     /// It takes part once this batch is durable (P4).
     pub(crate) birth: Option<BatchSeq>,
+    /// The log write with its first records, as long as the engine has it for new (P4).
+    pub(crate) first_logged: Option<LogToken>,
     /// The applied index that the engine has made durable: what log GC may remove.
     pub(crate) durable_applied: Index,
     /// Candidate for `durable_applied` once this batch is durable.
@@ -164,6 +172,9 @@ impl Replica {
             proposed_stamp_ms: applied.stamp_ms,
             sweep_pending: false,
             session_sweep_pending: false,
+            swept_through: None,
+            splitting: None,
+            eager_ticks: 0,
             reads_new: Vec::new(),
             reads_round: BTreeMap::new(),
             reads_applied: BTreeMap::new(),
@@ -172,6 +183,7 @@ impl Replica {
             logged_hard_state: hard_state,
             installing: None,
             birth: None,
+            first_logged: None,
             durable_mark: None,
             bytes_since_durable: 0,
             seen_leader: None,
@@ -224,9 +236,20 @@ impl Replica {
         stores
     }
 
-    /// Whether it may answer reads alone now (L1). L3: not before an entry of its term is applied.
+    /// Whether a split that it has proposed is not applied here. One of an earlier term is before the term's first
+    /// entry.
+    pub(crate) fn is_splitting(&self) -> bool {
+        self.splitting
+            .is_some_and(|(term, index)| term == self.raft.term() && index > self.applied.index)
+    }
+
+    /// Whether it may answer reads alone now (L1). L3: not before an entry of its term is applied, and not from
+    /// proposing a split until it is applied.
     pub(crate) fn holds_lease(&self, lease_us: u64, now_us: u64) -> bool {
         let term = self.raft.term();
+        if self.is_splitting() && !mutant!("lease-through-a-split") {
+            return false;
+        }
         (self.applied.term == term || mutant!("lease-before-the-terms-entry"))
             && self.lease.holds(term, lease_us, now_us)
     }

@@ -9,8 +9,6 @@ use crate::Target;
 use crate::bootstrap::SLOTS;
 use crate::replica::Replica;
 
-const NONE: u16 = u16::MAX;
-
 /// Where requests for a shard begin their way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
@@ -20,33 +18,76 @@ pub(crate) enum Place {
     Elsewhere(ShardId),
 }
 
+/// The slots that a replica here has, as of a version of its shard.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    version: u64,
+    start_slot: u16,
+    end_slot: u16,
+    place: Place,
+}
+
 /// The shards of this store, and what it was told of the others.
+///
+/// Every split raises the version of both halves, so of two shards that claim a slot the one of the higher version has
+/// it; a replica here may lag behind what other stores tell.
 #[derive(Debug, Default)]
 pub(crate) struct Router {
-    by_slot: Vec<u16>,
+    by_slot: Vec<Option<Place>>,
+    here: Vec<Claim>,
     by_shard: BTreeMap<ShardId, usize>,
-    /// Told by other stores (`shard_map`). An entry of a shard that has a replica here waits until that is gone, or
-    /// serves until that knows its range.
+    /// Told by other stores (`shard_map`), of shards that have no replica here, or one that knows less.
     told: BTreeMap<ShardId, ShardInfo>,
 }
 
 impl Router {
     /// Replicas came, went or learned their range.
     pub(crate) fn rebuild(&mut self, replicas: &[Replica]) {
-        self.by_slot.clear();
-        self.by_slot.resize(usize::from(SLOTS), NONE);
         self.by_shard.clear();
+        self.here.clear();
         for (at, replica) in replicas.iter().enumerate() {
             let descriptor = &replica.descriptor;
             self.by_shard.insert(descriptor.shard, at);
-            for slot in descriptor.start_slot..descriptor.end_slot {
-                let holder = &mut self.by_slot[usize::from(slot)];
-                assert_eq!(
-                    *holder, NONE,
-                    "slot {slot} lies in two shards, one of them {}",
-                    descriptor.shard
-                );
-                *holder = at as u16;
+            if descriptor.start_slot < descriptor.end_slot {
+                self.here.push(Claim {
+                    version: descriptor.epoch.version,
+                    start_slot: descriptor.start_slot,
+                    end_slot: descriptor.end_slot,
+                    place: Place::Here(at),
+                });
+            }
+        }
+        self.here.sort_unstable_by_key(|claim| claim.start_slot);
+        for pair in self.here.windows(2) {
+            assert!(
+                pair[0].end_slot <= pair[1].start_slot,
+                "slot {} lies in two shards of this store: {pair:?}",
+                pair[1].start_slot
+            );
+        }
+        self.fill();
+    }
+
+    fn fill(&mut self) {
+        let told = self.told.values().map(|info| Claim {
+            version: info.epoch.version,
+            start_slot: info.start_slot,
+            end_slot: info.end_slot,
+            // A replica that lags behind its shard's split knows who leads all the same.
+            place: match self.by_shard.get(&info.shard) {
+                Some(at) => Place::Here(*at),
+                None => Place::Elsewhere(info.shard),
+            },
+        });
+        let mut claims: Vec<Claim> = told.chain(self.here.iter().copied()).collect();
+        // Of equal ones, what is here comes last and wins.
+        claims.sort_by_key(|claim| claim.version);
+        self.by_slot.clear();
+        self.by_slot.resize(usize::from(SLOTS), None);
+        for claim in claims {
+            if claim.start_slot < claim.end_slot {
+                let slots = usize::from(claim.start_slot)..usize::from(claim.end_slot.min(SLOTS));
+                self.by_slot[slots].fill(Some(claim.place));
             }
         }
     }
@@ -58,11 +99,7 @@ impl Router {
     /// Where a request goes; none if nobody has told so far.
     pub(crate) fn place_of(&self, target: Target) -> Option<Place> {
         match target {
-            Target::Slot(slot) => match self.by_slot.get(usize::from(slot)) {
-                None => None,
-                Some(&NONE) => self.told_of_slot(slot).map(Place::Elsewhere),
-                Some(&at) => Some(Place::Here(usize::from(at))),
-            },
+            Target::Slot(slot) => self.by_slot.get(usize::from(slot)).copied().flatten(),
             Target::Shard(shard) => match self.by_shard.get(&shard) {
                 Some(at) => Some(Place::Here(*at)),
                 None => self.told.contains_key(&shard).then_some(Place::Elsewhere(shard)),
@@ -70,25 +107,19 @@ impl Router {
         }
     }
 
-    fn told_of_slot(&self, slot: u16) -> Option<ShardId> {
-        self.told
-            .values()
-            .filter(|info| (info.start_slot..info.end_slot).contains(&slot))
-            .max_by_key(|info| info.epoch.version)
-            .map(|info| info.shard)
+    /// Runs of slots that are served at one place: first slot, the slot behind the last, place.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u16, u16, Place)> + '_ {
+        let mut start = 0;
+        self.by_slot.chunk_by(|a, b| a == b).filter_map(move |run| {
+            let first = start;
+            start += run.len() as u16;
+            run[0].map(|place| (first, start, place))
+        })
     }
 
     /// What was told of a shard.
     pub(crate) fn told(&self, shard: ShardId) -> Option<&ShardInfo> {
         self.told.get(&shard)
-    }
-
-    /// What was told of the shards without a replica here that knows its range.
-    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = &ShardInfo> {
-        let is_here = |slot: u16| self.by_slot.get(usize::from(slot)).is_some_and(|at| *at != NONE);
-        self.told
-            .values()
-            .filter(move |info| info.start_slot < info.end_slot && !is_here(info.start_slot))
     }
 
     /// Takes over what another store tells, unless it is older than what is known. Returns whether it is news.
@@ -100,7 +131,11 @@ impl Router {
             known => {
                 let is_news =
                     known.is_none_or(|known| age(known) != age(&info) || known.leader != info.leader);
+                let is_moved = known.is_none_or(|known| known.epoch.version != info.epoch.version);
                 self.told.insert(info.shard, info);
+                if is_moved {
+                    self.fill();
+                }
                 is_news
             }
         }

@@ -104,6 +104,8 @@ impl<E: Engine> Store<E> {
                 let replica = &mut self.replicas[at];
                 let Membership { members, wanted, .. } = &info.membership;
                 replica.addresses.extend(members.iter().chain(wanted).copied());
+                // It has not applied a split, or has nothing so far.
+                let lags = info.epoch.version > replica.descriptor.epoch.version;
                 if info.membership.has_removed(replica.descriptor.replica) {
                     self.doom(shard, info);
                 } else if let Some((theirs, _)) = members.iter().find(|(_, on)| *on == from)
@@ -111,6 +113,9 @@ impl<E: Engine> Store<E> {
                 {
                     // It does not know yet.
                     self.tell(from, shard);
+                } else if lags && self.router.hear(info) {
+                    self.routes_version += 1;
+                    self.unpark(shard);
                 }
             }
             None => {

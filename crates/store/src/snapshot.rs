@@ -38,14 +38,15 @@ pub(crate) struct Receiving {
 impl<E: Engine> Store<E> {
     pub(crate) fn drop_later(&mut self, spaces: Spaces, since: BatchSeq) {
         self.garbage
-            .extend(space::all_of(spaces).map(|garbage| (garbage, since)));
+            .extend(space::all_of(spaces).into_iter().map(|garbage| (garbage, since)));
     }
 
-    /// Whether a snapshot's range is that of the replica; one that was never fed takes any that is free here.
+    /// Whether a snapshot's range is that of the replica, or what splits left of it; one that was never fed takes any
+    /// that is free here.
     fn range_fits(&self, at: usize, start_slot: u16, end_slot: u16) -> bool {
         let descriptor = &self.replicas[at].descriptor;
         if self.replicas[at].is_initialized() {
-            return start_slot == descriptor.start_slot && end_slot == descriptor.end_slot;
+            return descriptor.start_slot <= start_slot && end_slot <= descriptor.end_slot;
         }
         self.replicas
             .iter()
@@ -235,6 +236,8 @@ impl<E: Engine> Store<E> {
         let old = replica.descriptor.spaces();
         replica.descriptor.space = staged.space;
         replica.descriptor.sessions = staged.space;
+        replica.descriptor.is_shared = false;
+        replica.descriptor.is_new = false;
         replica.sessions = sessions::totals(&self.engine, staged.space)?;
         replica.descriptor.conf_state = snapshot.meta.conf_state.clone();
         replica.descriptor.epoch = staged.header.epoch;

@@ -14,7 +14,7 @@ use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
 use crate::error::StoreError;
-use crate::kv::{self, Spaces};
+use crate::kv::{self, Exported, Spaces};
 use crate::snapshot::STALL_TICKS;
 use crate::store::Store;
 
@@ -123,7 +123,7 @@ impl<E: Engine> Store<E> {
             return Ok(());
         };
         while !sending.read_all && sending.in_flight.len() < WINDOW && self.snapshot_allowance > 0 {
-            let (pairs, more) = kv::export(
+            let Exported { pairs, more } = kv::export(
                 &sending.view,
                 sending.spaces,
                 sending.after.as_deref(),
@@ -134,10 +134,10 @@ impl<E: Engine> Store<E> {
                 encode_pair(&mut encoded, key, value);
             }
             let behind = sending.after.clone();
-            if let Some((key, _)) = pairs.last() {
-                sending.after = Some(key.clone());
+            sending.read_all = more.is_none();
+            if more.is_some() {
+                sending.after = more;
             }
-            sending.read_all = !more;
             let chunk = SnapshotChunk {
                 shard,
                 from: sending.from,
@@ -147,7 +147,7 @@ impl<E: Engine> Store<E> {
                 header: sending.header.clone(),
                 crc: crc32c::crc32c(&encoded),
                 pairs: encoded.into(),
-                last: !more,
+                last: sending.read_all,
             };
             if sending.in_flight.is_empty() {
                 sending.moved_at = self.ticks; // it may have waited for its share of the rate

@@ -10,6 +10,7 @@ use crate::error::StoreError;
 use crate::io::Times;
 use crate::kv;
 use crate::membership::is_settled;
+use crate::router::Place;
 use crate::store::Store;
 use crate::{RebuildStatus, ShardRoute};
 
@@ -42,6 +43,10 @@ pub struct ReplicaStatus {
     pub rebuild: Option<RebuildStatus>,
     /// How often the membership had changed at what is applied.
     pub conf_ver: u64,
+    /// How often the shard's range had changed at what is applied.
+    pub version: u64,
+    /// First slot and the slot behind the last; the same for shard 0.
+    pub slots: (u16, u16),
     /// Whether a change of the membership is under way, as far as this replica has applied.
     pub changing: bool,
     /// Whether a snapshot is installed in the engine and the log not yet reset to it (P5).
@@ -58,30 +63,27 @@ impl<E: Engine> Store<E> {
     /// Where each run of slots is served, in slot order.
     #[must_use]
     pub fn routes(&self) -> Vec<ShardRoute> {
-        let mut routes: Vec<ShardRoute> = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.descriptor.start_slot < replica.descriptor.end_slot)
-            .map(|replica| {
-                let descriptor = &replica.descriptor;
-                ShardRoute {
-                    shard: descriptor.shard,
-                    start_slot: descriptor.start_slot,
-                    end_slot: descriptor.end_slot,
-                    leader: replica.leader_store(),
-                    stores: stores_of(&descriptor.membership),
+        let route = |(start_slot, end_slot, place)| {
+            let (shard, leader, membership) = match place {
+                Place::Here(at) => {
+                    let replica = &self.replicas[at];
+                    let descriptor = &replica.descriptor;
+                    (descriptor.shard, replica.leader_store(), &descriptor.membership)
                 }
+                Place::Elsewhere(shard) => {
+                    let info = self.router.told(shard)?;
+                    (shard, info.leader, &info.membership)
+                }
+            };
+            Some(ShardRoute {
+                shard,
+                start_slot,
+                end_slot,
+                leader,
+                stores: stores_of(membership),
             })
-            .chain(self.router.elsewhere().map(|info| ShardRoute {
-                shard: info.shard,
-                start_slot: info.start_slot,
-                end_slot: info.end_slot,
-                leader: info.leader,
-                stores: stores_of(&info.membership),
-            }))
-            .collect();
-        routes.sort_unstable_by_key(|route| route.start_slot);
-        routes
+        };
+        self.router.runs().filter_map(route).collect()
     }
 
     /// Every replica of this store, shard 0 included.
@@ -108,6 +110,8 @@ impl<E: Engine> Store<E> {
                         && replica.holds_lease(self.options.lease_us(), times.mono_us),
                     rebuild: replica.rebuild_status(),
                     conf_ver: replica.descriptor.epoch.conf_ver,
+                    version: replica.descriptor.epoch.version,
+                    slots: (replica.descriptor.start_slot, replica.descriptor.end_slot),
                     changing: !is_settled(&replica.descriptor.conf_state, &replica.descriptor.membership),
                     installing: replica.installing.is_some(),
                 }

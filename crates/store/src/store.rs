@@ -79,6 +79,8 @@ pub struct Store<E: Engine> {
     pub(crate) erasing: Vec<Erasing>,
     /// Replicas that the log knows and the engine does not; none up to these is made again (P4).
     pub(crate) orphans: BTreeMap<ShardId, quorate_raft::ReplicaId>,
+    /// Shards without a replica here whose candidates ask for its vote, and the tick since which they do.
+    pub(crate) strangers: BTreeMap<ShardId, u64>,
 }
 
 impl<E: Engine> Store<E> {

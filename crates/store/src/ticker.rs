@@ -33,7 +33,8 @@ impl<E: Engine> Store<E> {
             let shard = self.replicas[at].descriptor.shard;
             if self.replicas[at].rebuild.is_some() {
                 self.rebuild_tick(at)?;
-            } else {
+            } else if self.replicas[at].birth.is_none() {
+                self.campaign_for_child(at)?;
                 self.replicas[at].raft.tick().map_err(StoreError::raft(shard))?;
                 self.campaign_early(times, at)?;
             }
@@ -55,7 +56,7 @@ impl<E: Engine> Store<E> {
         self.scheduler_tick(times)?;
         self.sending_tick()?;
         self.receiving_tick();
-        self.finish_births();
+        self.finish_births()?;
         self.finish_erasing();
         self.drop_garbage()?;
         if self.shutting_down || self.health.is_unwell() {
@@ -128,7 +129,11 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         let until = times.wall_ms.max(replica.applied.stamp_ms);
-        let due = kv::due(&self.engine, replica.descriptor.space, until, SWEEP_MAX)?;
+        let spaces = replica.descriptor.spaces();
+        let after = replica.swept_through.as_deref();
+        let kv::Due { entries: due, more } = kv::due(&self.engine, spaces, until, after, SWEEP_MAX)?;
+        // What another shard has in the same space is passed over.
+        self.replicas[at].swept_through = more.filter(|_| spaces.only.is_some());
         if !due.is_empty() {
             self.replicas[at].sweep_pending = true;
             let write = NewWrite {

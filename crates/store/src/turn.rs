@@ -200,6 +200,7 @@ impl<E: Engine> Store<E> {
                 }
             }
             self.log_started_over(at, token)?;
+            self.first_records_written(at, token)?;
         }
         Ok(())
     }
@@ -256,9 +257,13 @@ impl<E: Engine> Store<E> {
         {
             return Ok(());
         }
+        let is_elected = role == Role::Leader && replica.seen_role != Role::Leader;
         replica.seen_leader = leader;
         replica.seen_role = role;
         self.routes_version += 1;
+        if is_elected {
+            self.tell_others(at);
+        }
         if was_leader && role != Role::Leader {
             self.leadership_lost(times, at)?;
         }

@@ -150,7 +150,7 @@ impl Model {
                 }
                 number(free)
             }
-            Op::Noop | Op::Flush | Op::ExpireSessions { .. } | Op::Control(_) => Answer::Ok,
+            Op::Noop | Op::Flush | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => Answer::Ok,
             Op::IncrementFloat { .. } | Op::Sweep { .. } => unreachable!("not generated"),
         }
     }
@@ -248,7 +248,9 @@ fn random_commands_answer_as_the_model_does() {
             now += rng.below(4);
             if rng.below(10) == 0 {
                 // T3: answers and content do not depend on when a sweep comes.
-                let due = due(&view, SPACE, now, 1 + rng.below(3) as usize).unwrap();
+                let due = due(&view, SPACE, now, None, 1 + rng.below(3) as usize)
+                    .unwrap()
+                    .entries;
                 view.run(now, &Op::Sweep { due });
             }
             let op = random_op(&mut rng, now as i64);
@@ -263,7 +265,7 @@ fn random_commands_answer_as_the_model_does() {
         // Far in the future everything with a deadline goes, and the index with it.
         now += 10_000;
         model.drop_expired(now as i64);
-        let due = due(&view, SPACE, now, usize::MAX).unwrap();
+        let due = due(&view, SPACE, now, None, usize::MAX).unwrap().entries;
         view.run(now, &Op::Sweep { due });
         assert_eq!(content(&view, now), model.0, "seed {seed}");
         assert_eq!(

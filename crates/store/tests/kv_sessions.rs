@@ -13,7 +13,7 @@ use quorate_store::kv::sessions::{
     FUTURE_MS_MAX, HELD_MAX, Standing, count, expire, fingerprint, oldest, opened_ms, put_totals, record,
     session_id, standing, totals,
 };
-use quorate_store::kv::{Space, Txn, apply, digest, export, import_key, resolve};
+use quorate_store::kv::{Exported, Space, Txn, apply, digest, export, import_key, resolve};
 
 const NOW_MS: u64 = 1_700_000_000_000;
 const FORGOTTEN: Outcome = Outcome::Unknown(UnknownReason::Forgotten);
@@ -243,8 +243,8 @@ fn the_table_travels_with_the_data_from_wherever_it_lies() {
     let repeat = shard.run(session(session_id(NOW_MS, 0), 3, 1), set(true));
     assert_eq!(answer, Outcome::Done(Answer::Bulk(large.clone().into())));
     assert_eq!(answer, repeat);
-    let (pairs, more) = export(&shard.view, SPACE, None, usize::MAX).unwrap();
-    assert!(!more && pairs.iter().map(|(key, _)| key).is_sorted());
+    let Exported { pairs, more } = export(&shard.view, SPACE, None, usize::MAX).unwrap();
+    assert!(more.is_none() && pairs.iter().map(|(key, _)| key).is_sorted());
     assert_eq!(
         pairs.len(),
         1 + 1 + 20 + 1,

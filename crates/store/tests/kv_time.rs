@@ -23,7 +23,7 @@ fn sweep(due: &[(u64, &'static str)]) -> Op {
 }
 
 fn all_due(view: &MapView, until_ms: u64) -> Vec<(u64, Bytes)> {
-    due(view, SPACE, until_ms, usize::MAX).unwrap()
+    due(view, SPACE, until_ms, None, usize::MAX).unwrap().entries
 }
 
 #[test]
@@ -222,8 +222,9 @@ fn t3_the_index_gives_what_is_due_in_order_and_in_bounds() {
         view.run(1, &set_with(key, "v", Set(At(at))));
     }
     let keys = |until, limit| -> Vec<u64> {
-        due(&view, SPACE, until, limit)
+        due(&view, SPACE, until, None, limit)
             .unwrap()
+            .entries
             .into_iter()
             .map(|(at, _)| at)
             .collect()
@@ -233,7 +234,8 @@ fn t3_the_index_gives_what_is_due_in_order_and_in_bounds() {
     assert_eq!(keys(29, 1), [10]);
     assert_eq!(keys(u64::MAX, 10), [10, 20, 30, i64::MAX as u64]);
     assert_eq!(keys(u64::MAX, 0), []);
-    assert_eq!(due(&view, Space(SPACE.0 + 1), u64::MAX, 10).unwrap(), []);
+    let other = due(&view, Space(SPACE.0 + 1), u64::MAX, None, 10).unwrap();
+    assert_eq!((other.entries, other.more), (vec![], None));
     assert_eq!(all_due(&view, 10), [(10, Bytes::from_static(b"a"))]);
 }
 

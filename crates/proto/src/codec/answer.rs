@@ -78,9 +78,10 @@ impl Wire for Outcome {
                 out.push(OUTCOME_NOT_LEADER);
                 put_option(out, leader.as_ref());
             }
-            Outcome::StaleEpoch { epoch } => {
+            Outcome::StaleEpoch { epoch, shards } => {
                 out.push(OUTCOME_STALE_EPOCH);
                 epoch.put(out);
+                put_list(out, shards);
             }
             Outcome::Busy => out.push(OUTCOME_BUSY),
             Outcome::Superseded => out.push(OUTCOME_SUPERSEDED),
@@ -104,6 +105,7 @@ impl Wire for Outcome {
             },
             OUTCOME_STALE_EPOCH => Outcome::StaleEpoch {
                 epoch: Epoch::take(reader)?,
+                shards: reader.list("shards")?,
             },
             OUTCOME_BUSY => Outcome::Busy,
             OUTCOME_SUPERSEDED => Outcome::Superseded,
@@ -120,6 +122,7 @@ wire_tags!(CommandError, "command error", {
     ChangeUnderWay = 64, AlreadyMember = 65, NotAMember = 66, LastReplica = 67, TooManyReplicas = 68,
     StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
     NotController = 96, AlreadyBootstrapped = 97, NotBootstrapped = 98, OutOfRange = 99,
+    SlotNotInside = 73, WrongIds = 74, ShardChanged = 75, SplitUnderWay = 76,
 });
 
 wire_tags!(UnknownReason, "unknown reason", {

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::op::{SET_PLAIN_FLAGS, TAG_SET, op_len_hint};
+use super::op::{SET_PLAIN_FLAGS, TAG_SET, TAG_SPLIT, op_len_hint};
 use super::writer::{bytes_len, put_bytes, put_u64_le, put_u128_le, put_varint, varint_len};
 use super::{Reader, Wire};
 use crate::{Command, DecodeError, Op, Session, SessionWrite};
@@ -65,6 +65,13 @@ impl Command {
             op,
         })
     }
+}
+
+/// Whether bytes of a [`Command`] hold a split, found without reading the rest.
+#[must_use]
+pub fn is_split(source: &[u8]) -> bool {
+    // One without a session.
+    source.get(1) == Some(&0) && source.get(HEADER_BYTES) == Some(&TAG_SPLIT)
 }
 
 /// Appends the bytes of a [`Command`] with a plain SET (no deadline, no condition, no old value) without

@@ -5,11 +5,12 @@ use quorate_storage::{ShardId, StoreId};
 
 use super::writer::{put_list, put_option, put_u64_le, put_varint};
 use super::{Reader, Wire};
-use crate::{DecodeError, Epoch, Manage, Membership, ShardInfo};
+use crate::{DecodeError, Epoch, Manage, Membership, ShardInfo, SplitIds};
 
 const MANAGE_CHANGE: u8 = 1;
 const MANAGE_ABORT: u8 = 2;
 const MANAGE_TRANSFER: u8 = 3;
+const MANAGE_SPLIT: u8 = 4;
 
 /// A replica and its store.
 impl Wire for (ReplicaId, StoreId) {
@@ -55,6 +56,11 @@ impl Wire for Manage {
                 out.push(MANAGE_TRANSFER);
                 to.put(out);
             }
+            Manage::Split { slot, ids } => {
+                out.push(MANAGE_SPLIT);
+                put_option(out, slot.map(Slot).as_ref());
+                put_option(out, ids.as_ref());
+            }
         }
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -67,7 +73,37 @@ impl Wire for Manage {
             MANAGE_TRANSFER => Manage::Transfer {
                 to: StoreId::take(reader)?,
             },
+            MANAGE_SPLIT => Manage::Split {
+                slot: reader.option::<Slot>("slot of a split")?.map(|slot| slot.0),
+                ids: reader.option("ids for a split")?,
+            },
             tag => return Err(reader.unknown_tag("wish about replicas", tag)),
+        })
+    }
+}
+
+struct Slot(u16);
+
+impl Wire for Slot {
+    const BYTES_MIN: usize = 1;
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.0));
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        reader.narrow("slot").map(Slot)
+    }
+}
+
+impl Wire for SplitIds {
+    const BYTES_MIN: usize = 2;
+    fn put(&self, out: &mut Vec<u8>) {
+        self.child.put(out);
+        put_list(out, &self.replicas);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(SplitIds {
+            child: ShardId::take(reader)?,
+            replicas: reader.list("replica ids")?,
         })
     }
 }

@@ -26,7 +26,7 @@ mod session;
 mod snapshot;
 mod writer;
 
-pub use command::{COMMAND_VERSION, encode_set, encode_set_to_bytes};
+pub use command::{COMMAND_VERSION, encode_set, encode_set_to_bytes, is_split};
 pub use error::{DecodeError, DecodeProblem};
 pub use meta::{
     META_VERSION, decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_first_state,

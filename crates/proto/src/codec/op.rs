@@ -2,7 +2,11 @@
 
 use super::writer::{bytes_len, put_bytes, put_i64_le, put_list, put_option, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{ControlCommand, DecodeError, ExpireCondition, Expiry, Op, SetCondition, SetExpiry};
+use quorate_storage::ShardId;
+
+use crate::{
+    ControlCommand, DecodeError, Epoch, ExpireCondition, Expiry, Op, SetCondition, SetExpiry, Split,
+};
 
 pub(super) const TAG_SET: u8 = 1;
 const TAG_APPEND: u8 = 2;
@@ -20,6 +24,7 @@ const TAG_SWEEP: u8 = 13;
 const TAG_NOOP: u8 = 14;
 const TAG_EXPIRE_SESSIONS: u8 = 15;
 const TAG_CONTROL: u8 = 32;
+pub(super) const TAG_SPLIT: u8 = 16;
 
 // A SET's flags byte: condition in bits 0 and 1, deadline in bits 2 and 3, `get` in bit 4.
 const SET_IF_ABSENT: u8 = 0b01;
@@ -61,6 +66,7 @@ pub(super) fn op_len_hint(op: &Op) -> usize {
         Op::Sweep { due } => 6 + due.iter().map(|(_, k)| 8 + bytes_len(k)).sum::<usize>(),
         Op::ExpireSessions { clients } => 6 + 16 * clients.len(),
         Op::Control(_) => 32,
+        Op::Split(split) => 32 + 16 * split.replicas.len(),
         Op::Flush | Op::Noop => 1,
     }
 }
@@ -135,6 +141,10 @@ impl Wire for Op {
                 out.push(TAG_CONTROL);
                 command.put(out);
             }
+            Op::Split(split) => {
+                out.push(TAG_SPLIT);
+                split.put(out);
+            }
         }
     }
 
@@ -189,7 +199,26 @@ impl Wire for Op {
                 clients: reader.list("clients")?,
             },
             TAG_CONTROL => Op::Control(Box::new(ControlCommand::take(reader)?)),
+            TAG_SPLIT => Op::Split(Box::new(Split::take(reader)?)),
             tag => return Err(reader.unknown_tag("op", tag)),
+        })
+    }
+}
+
+impl Wire for Split {
+    const BYTES_MIN: usize = 5;
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.slot));
+        self.child.put(out);
+        put_list(out, &self.replicas);
+        self.epoch.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Split {
+            slot: reader.narrow("slot of a split")?,
+            child: ShardId::take(reader)?,
+            replicas: reader.list("replicas of the new shard")?,
+            epoch: Epoch::take(reader)?,
         })
     }
 }

@@ -6,7 +6,8 @@ use quorate_proto::{
     Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Manage, Membership,
     NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request,
     Response, ScanPosition, Session, SessionRefusal, SessionWrite, SetCondition, SetExpiry, ShardInfo,
-    SnapshotAck, SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
+    SnapshotAck, SnapshotChunk, SnapshotHeader, Split, SplitIds, StoreHealth, TermAnswer, TermQuery,
+    UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
@@ -17,7 +18,7 @@ use quorate_storage::{ShardId, StoreId};
 /// SplitMix64: small, seeded, the same everywhere.
 pub(crate) struct Gen(pub(crate) u64);
 
-pub(crate) const OPS: u64 = 15;
+pub(crate) const OPS: u64 = 16;
 pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 15;
 pub(crate) const BODIES: u64 = 14;
@@ -150,9 +151,15 @@ impl Gen {
                 due: self.list(|g| (g.u64(), g.bytes())),
             },
             13 => Op::Noop,
-            _ => Op::ExpireSessions {
+            14 => Op::ExpireSessions {
                 clients: self.list(Gen::u128),
             },
+            _ => Op::Split(Box::new(Split {
+                slot: self.next() as u16,
+                child: ShardId(self.u64()),
+                replicas: self.places(),
+                epoch: self.epoch(),
+            })),
         }
     }
     pub(crate) fn position(&mut self) -> ScanPosition {
@@ -210,7 +217,10 @@ impl Gen {
             6 => Outcome::NotLeader {
                 leader: self.option(|g| StoreId(g.u64())),
             },
-            7 => Outcome::StaleEpoch { epoch: self.epoch() },
+            7 => Outcome::StaleEpoch {
+                epoch: self.epoch(),
+                shards: (0..self.below(3)).map(|_| self.shard_info()).collect(),
+            },
             8 => Outcome::Busy,
             9 => Outcome::Superseded,
             10 => Outcome::DiskFull,
@@ -481,14 +491,21 @@ impl Gen {
     }
     pub(crate) fn manage(&mut self, kind: u64) -> Manage {
         let stores = |g: &mut Self| (0..g.below(3)).map(|_| StoreId(g.u64())).collect();
-        match kind % 3 {
+        match kind % 4 {
             0 => Manage::Change {
                 add: stores(self),
                 remove: stores(self),
             },
             1 => Manage::Abort,
-            _ => Manage::Transfer {
+            2 => Manage::Transfer {
                 to: StoreId(self.u64()),
+            },
+            _ => Manage::Split {
+                slot: self.option(|g| g.next() as u16),
+                ids: self.option(|g| SplitIds {
+                    child: ShardId(g.u64()),
+                    replicas: (0..g.below(4)).map(|_| g.replica()).collect(),
+                }),
             },
         }
     }

@@ -265,6 +265,16 @@ fn op(of: &Op) -> String {
             let keys: Vec<String> = due.iter().map(|(_, key)| shown(key)).collect();
             format!("(expired keys are removed: {})", keys.join(" "))
         }
+        Op::Split(split) => {
+            let replicas = split.replicas.iter();
+            let replicas: Vec<String> = replicas.map(|(id, store)| format!("{id} on {store}")).collect();
+            format!(
+                "(slots from {} on become shard {}, replicas {})",
+                split.slot,
+                split.child,
+                replicas.join(", ")
+            )
+        }
         Op::Noop => "(time goes on)".to_owned(),
         Op::Control(command) => format!("(controller: {command:?})"),
     }

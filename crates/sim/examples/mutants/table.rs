@@ -36,6 +36,7 @@ const fn mutant(area: &'static str, name: &'static str, suite: Suite, breaks: &'
 const ALL: Suite = Suite::Cluster("everything");
 const DISK: Suite = Suite::Cluster("disk");
 const MOVES: Suite = Suite::Cluster("moves");
+const SPLITS: Suite = Suite::Cluster("splits");
 const CORE: Suite = Suite::Core;
 const LOG: Suite = Suite::Log;
 
@@ -580,5 +581,47 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "second-bootstrap-accepted",
         ALL,
         "PS-08: a cluster that has begun begins again",
+    ),
+    mutant(
+        "split",
+        "session-table-lost-at-a-split",
+        SPLITS,
+        "S2: the new shard knows nothing of the sessions that wrote to its keys",
+    ),
+    mutant(
+        "split",
+        "forgotten-sessions-forgotten-at-a-split",
+        SPLITS,
+        "S3: the new shard does not know how far sessions were forgotten",
+    ),
+    mutant(
+        "split",
+        "shards-time-not-inherited",
+        SPLITS,
+        "T1: the time of the new shard begins anew",
+    ),
+    mutant(
+        "split",
+        "lease-through-a-split",
+        SPLITS,
+        "L3: the leader keeps its lease from proposing a split until it has applied it",
+    ),
+    mutant(
+        "split",
+        "range-not-checked-after-waiting",
+        SPLITS,
+        "R2: a read that waited is answered although its slot has another shard by now",
+    ),
+    mutant(
+        "split",
+        "write-behind-a-split-runs-in-the-old-shard",
+        SPLITS,
+        "a write that was proposed before its leader had applied the split runs behind it",
+    ),
+    mutant(
+        "split",
+        "split-child-takes-part-before-it-is-durable",
+        SPLITS,
+        "P4: a new shard's replica votes before the engine has made its birth durable",
     ),
 ];

@@ -97,6 +97,8 @@ mod tests {
             lease: false,
             rebuild: None,
             conf_ver: 1,
+            version: 1,
+            slots: (0, 0),
             changing: false,
             installing: false,
         }

@@ -12,7 +12,7 @@
 //! | state machine safety | Raft 5.4.3 | `state_machine` |
 //! | one lease at a time | rules L | `leases` |
 //! | what was vouched for survives | rules P | `durability` |
-//! | every slot is in exactly one shard | | `coverage` |
+//! | every slot is in exactly one shard | | `ranges`, and by each store's routes `coverage` |
 //! | members are who they are said to be | rules M | `members` |
 //! | the log stays within its bounds | | `log_bounds` |
 
@@ -27,6 +27,7 @@ mod log_bounds;
 mod log_matching;
 mod members;
 mod mirror;
+mod ranges;
 mod state_machine;
 mod votes;
 
@@ -46,6 +47,7 @@ pub(crate) use log_bounds::LogBounds;
 pub(crate) use log_matching::LogMatching;
 pub(crate) use members::Members;
 pub(crate) use mirror::{Mirror, Mirrors, hash_of};
+use ranges::Ranges;
 pub(crate) use state_machine::StateMachine;
 pub(crate) use votes::Votes;
 
@@ -81,6 +83,7 @@ pub(crate) struct Oracles {
     durability: Durable,
     pub(crate) log_bounds: LogBounds,
     members: Members,
+    pub(crate) ranges: Ranges,
 }
 
 impl Oracles {
@@ -233,6 +236,7 @@ impl Oracles {
     ) -> Result<(), Violation> {
         let at = (node, status.shard);
         self.members.seen(at, status.replica)?;
+        self.ranges.seen(node, status)?;
         self.mirrors.entry(at).seen_term = status.term;
         let leads = status.role == Role::Leader;
         let led = before.is_some_and(|before| before.role == Role::Leader && before.term == status.term);

@@ -81,6 +81,8 @@ faults! {
     BadClock = "bad-clock",
     /// No fault: the operator wants other stores to hold a shard (rules M).
     Members = "members",
+    /// No fault: the operator wants a shard to be split.
+    Split = "split",
     /// All through: messages are lost.
     Loss = "loss",
     /// All through: consensus messages arrive twice.

@@ -181,7 +181,7 @@ impl Plan {
         let sessions = SessionBounds::derive(seed);
         let full = options.size == Size::Full;
         let sizes: &[u64] = match (full, profile) {
-            (true, Profile::Everything | Profile::Moves) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
+            (true, Profile::Everything | Profile::Moves | Profile::Splits) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
             (true, _) => &[1, 2, 3, 3, 3, 3, 4, 5, 5, 7],
             (false, _) => &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5],
         };
@@ -237,6 +237,12 @@ impl Plan {
             faults.push((Fault::Members, weight));
             // Not together yet: see docs/testing.md.
             faults.retain(|(fault, _)| *fault != Fault::Rot);
+        }
+        if profile == Profile::Splits {
+            faults.push((Fault::Split, apart.range(4, 12)));
+            if apart.one_in(2) {
+                faults.push((Fault::Members, apart.range(2, 8)));
+            }
         }
         let only_faults = options.faults.clone();
         let uses = |fault| is_used(&faults, only_faults.as_ref(), fault);
@@ -340,7 +346,7 @@ fn is_used(faults: &[(Fault, u64)], only: Option<&Vec<Fault>>, fault: Fault) -> 
 /// Most seeds use about half of the kinds, so that one cannot hide what another would find.
 fn faults_of(profile: Profile, rng: &mut Rng) -> Vec<(Fault, u64)> {
     let mut allowed = profile.faults();
-    allowed.retain(|fault| *fault != Fault::Members);
+    allowed.retain(|fault| !matches!(fault, Fault::Members | Fault::Split));
     let all = rng.one_in(4);
     let mut used = Vec::new();
     for fault in &allowed {

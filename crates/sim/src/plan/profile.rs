@@ -20,6 +20,8 @@ pub enum Profile {
     Clock,
     /// Shards move from store to store while processes die and the network is divided (rules M).
     Moves,
+    /// Shards are split, and move, while processes die and the network is divided.
+    Splits,
     /// All of it at once.
     Everything,
 }
@@ -92,15 +94,44 @@ const MOVES: &[Fault] = &[
     Fault::DieAtStart,
 ];
 
+const SPLITS: &[Fault] = &[
+    Fault::Split,
+    Fault::Members,
+    Fault::Kill,
+    Fault::PowerLoss,
+    Fault::DieInLog,
+    Fault::KillAll,
+    Fault::PowerLossAll,
+    Fault::Shutdown,
+    Fault::Pause,
+    Fault::Partition,
+    Fault::Flapping,
+    Fault::OneWay,
+    Fault::CutLink,
+    Fault::BreakLink,
+    Fault::Succession,
+    Fault::DieInSnapshot,
+    Fault::SlowDisk,
+    Fault::StallDisk,
+    Fault::WallJump,
+    Fault::Drift,
+    Fault::Loss,
+    Fault::Repetition,
+    Fault::Delay,
+    Fault::Reordering,
+    Fault::DieAtStart,
+];
+
 impl Profile {
     /// All profiles.
-    pub const ALL: [Profile; 7] = [
+    pub const ALL: [Profile; 8] = [
         Profile::Calm,
         Profile::Lossy,
         Profile::Crashy,
         Profile::Disk,
         Profile::Clock,
         Profile::Moves,
+        Profile::Splits,
         Profile::Everything,
     ];
 
@@ -114,6 +145,7 @@ impl Profile {
             Profile::Disk => "disk",
             Profile::Clock => "clock",
             Profile::Moves => "moves",
+            Profile::Splits => "splits",
             Profile::Everything => "everything",
         }
     }
@@ -128,6 +160,7 @@ impl Profile {
             Profile::Disk => DISK.to_vec(),
             Profile::Clock => CLOCK.to_vec(),
             Profile::Moves => MOVES.to_vec(),
+            Profile::Splits => SPLITS.to_vec(),
             Profile::Everything => {
                 let mut all = [NETWORK, DEATH, DISK, CLOCK, MOVES].concat();
                 all.sort_unstable();

@@ -153,9 +153,12 @@ impl World {
         let Some(descriptor) = process.store.descriptor(ShardId(shard)) else {
             return Ok(None);
         };
-        let (pairs, _) = kv::export(process.store.engine(), descriptor.spaces(), None, usize::MAX)
+        let exported = kv::export(process.store.engine(), descriptor.spaces(), None, usize::MAX)
             .map_err(|error| Violation::new("the state engine can be read", error.to_string()))?;
-        let bytes = pairs.iter().map(|(key, value)| (key.len() + value.len()) as u64);
+        let bytes = exported
+            .pairs
+            .iter()
+            .map(|(key, value)| (key.len() + value.len()) as u64);
         Ok(Some(bytes.sum()))
     }
 

@@ -338,6 +338,15 @@ impl Workload {
         })
     }
 
+    /// The slots of all keys.
+    pub(crate) fn slots(&self) -> Vec<u16> {
+        let slot = |key: &Key| match key.target {
+            Target::Slot(slot) => Some(slot),
+            Target::Shard(_) => None,
+        };
+        self.keys.iter().filter_map(slot).collect()
+    }
+
     /// A client's request has ended; when it begins something new, if so: microseconds from now.
     pub(crate) fn thinks_us(&mut self, client: usize) -> Option<u64> {
         let state = &mut self.clients[client];

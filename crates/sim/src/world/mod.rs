@@ -83,6 +83,8 @@ pub struct World {
     bootstrap: Bootstrap,
     /// Each node's replicas after its last turn.
     status: Vec<Vec<ReplicaStatus>>,
+    /// Every shard that ever was, in ascending order.
+    shards: Vec<u64>,
     /// The phase with faults is over.
     pub(crate) healing: bool,
     /// Clients do nothing of their own.
@@ -140,6 +142,7 @@ impl World {
         );
         let network = Network::new(plan.net.clone(), rng.fork(), nodes.len());
         let status = vec![Vec::new(); nodes.len()];
+        let shards = (0..=u64::from(plan.shards)).collect();
         let mut world = Self {
             plan,
             now_us: 0,
@@ -163,6 +166,7 @@ impl World {
             counts: Counts::default(),
             bootstrap,
             status,
+            shards,
             healing: false,
             quiet: false,
             tasks: 0,
@@ -372,7 +376,13 @@ impl World {
     /// Whether some node leads every shard; for tests.
     #[must_use]
     pub fn has_leaders(&self) -> bool {
-        (0..=u64::from(self.plan.shards)).all(|shard| self.leader_of(shard).is_some())
+        self.shards.iter().all(|shard| self.leader_of(*shard).is_some())
+    }
+
+    /// Every shard, the controller's and those that came by splits included.
+    #[must_use]
+    pub fn shards(&self) -> &[u64] {
+        &self.shards
     }
 
     /// The node that leads a shard in the newest term, as far as the nodes themselves say.

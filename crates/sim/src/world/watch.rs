@@ -87,6 +87,12 @@ impl World {
             });
             format!("n{} turn: {}", node + 1, shards.collect::<Vec<_>>().join("; "))
         });
+        self.oracles.ranges.check()?;
+        for status in &now {
+            if let Err(at) = self.shards.binary_search(&status.shard.0) {
+                self.shards.insert(at, status.shard.0);
+            }
+        }
         self.status[node] = now;
         for at in 0..self.status[node].len() {
             let status = &self.status[node][at];
@@ -172,7 +178,8 @@ impl World {
         if let Some(process) = &self.nodes[node].process {
             coverage::overlaps(node, &process.store.routes())?;
         }
-        let shard = ShardId(self.rng.below(u64::from(self.plan.shards) + 1));
+        let nth = self.rng.below(self.shards.len() as u64);
+        let shard = ShardId(self.shards[nth as usize]);
         self.check_content(node, shard)?;
         let Some(process) = &self.nodes[node].process else {
             return Ok(());

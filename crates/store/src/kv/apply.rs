@@ -40,7 +40,8 @@ pub fn resolve(mut op: Op, now_ms: u64) -> Op {
         | Op::Sweep { .. }
         | Op::Noop
         | Op::ExpireSessions { .. }
-        | Op::Control(_) => {}
+        | Op::Control(_)
+        | Op::Split(_) => {}
     }
     op
 }
@@ -54,8 +55,9 @@ fn absolute_ms(expiry: Expiry, now_ms: u64) -> i64 {
 
 /// Applies a write at the shard's time `stamp_ms`: a pure function of the state, the stamp and the write.
 ///
-/// [`Op::Flush`], [`Op::ExpireSessions`] and [`Op::Control`] are the caller's: the first switches the shard to an empty
-/// space, the second is the session table's, the third the controller's. Here they answer Ok and do nothing.
+/// [`Op::Flush`], [`Op::ExpireSessions`], [`Op::Control`] and [`Op::Split`] are the caller's: the first switches the
+/// shard to an empty space, the second is the session table's, the third the controller's, the fourth concerns two
+/// shards. Here they answer Ok and do nothing.
 ///
 /// # Errors
 ///
@@ -126,7 +128,7 @@ pub fn apply<V: View + ?Sized>(
         Op::Persist { key } => shard.persist(key),
         Op::SetAllIfAbsent { pairs } => shard.set_all_if_absent(pairs),
         Op::Sweep { due } => shard.sweep(due),
-        Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) => Ok(Answer::Ok),
+        Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => Ok(Answer::Ok),
     }
 }
 

@@ -17,6 +17,26 @@ pub struct Spaces {
     pub data: Space,
     /// The session table (S2).
     pub sessions: Space,
+    /// The data space holds keys of other shards as well, and only those of `[start, end)` are this one's: a split
+    /// copies no data. The session table is always the shard's alone.
+    pub only: Option<(u16, u16)>,
+}
+
+impl Spaces {
+    /// Whether an entry of the data space's expiry index is this shard's.
+    pub(super) fn has(&self, key: &[u8]) -> bool {
+        self.only
+            .is_none_or(|(start, end)| (start..end).contains(&slot_of(key)))
+    }
+
+    /// `[start, end)` of this shard's data keys.
+    #[must_use]
+    pub fn data_range(&self) -> (Vec<u8>, Vec<u8>) {
+        match self.only {
+            Some((start, end)) => data_slots(self.data, start, end),
+            None => data_range(self.data),
+        }
+    }
 }
 
 impl From<Space> for Spaces {
@@ -24,6 +44,7 @@ impl From<Space> for Spaces {
         Self {
             data: space,
             sessions: space,
+            only: None,
         }
     }
 }
@@ -49,7 +70,7 @@ pub fn longest_key(body: &ForwardBody) -> usize {
             | Op::Persist { key } => key.len(),
             Op::SetAllIfAbsent { pairs } => pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0),
             Op::Sweep { due } => due.iter().map(|(_, key)| key.len()).max().unwrap_or(0),
-            Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) => 0,
+            Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => 0,
         },
         ForwardBody::Manage(_) => 0,
         ForwardBody::Read(query) => match query {
@@ -78,9 +99,38 @@ pub fn slot_of_op(op: &Op) -> Option<u16> {
         | Op::Expire { key, .. }
         | Op::Persist { key } => key,
         Op::SetAllIfAbsent { pairs } => &pairs.first()?.0,
-        Op::Sweep { .. } | Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) => return None,
+        Op::Sweep { .. }
+        | Op::Flush
+        | Op::Noop
+        | Op::ExpireSessions { .. }
+        | Op::Control(_)
+        | Op::Split(_) => return None,
     };
     Some(slot_of(key))
+}
+
+/// The slot that a request was routed by; `None` for one on the whole shard.
+#[must_use]
+pub fn slot_of_body(body: &ForwardBody) -> Option<u16> {
+    match body {
+        ForwardBody::Write(op) => slot_of_op(op),
+        ForwardBody::Read(query) => slot_of_query(query),
+        ForwardBody::Manage(_) => None,
+    }
+}
+
+/// The slot that a read was routed by; `None` for one on the whole shard.
+#[must_use]
+pub fn slot_of_query(query: &Query) -> Option<u16> {
+    match query {
+        Query::Get { key }
+        | Query::Exists { key }
+        | Query::StrLen { key }
+        | Query::GetRange { key, .. }
+        | Query::Deadline { key } => Some(slot_of(key)),
+        Query::Scan { from, .. } => Some(from.slot),
+        Query::Barrier => None,
+    }
 }
 
 /// First byte of a row of the controller.
@@ -249,6 +299,18 @@ pub fn control_key(space: Space, row: &[u8]) -> Vec<u8> {
 #[must_use]
 pub fn control_range(space: Space) -> (Vec<u8>, Vec<u8>) {
     range_of(CONTROL, space)
+}
+
+/// `[start, end)` of the data keys of slots `[start, end)`.
+#[must_use]
+pub fn data_slots(space: Space, start: u16, end: u16) -> (Vec<u8>, Vec<u8>) {
+    let bound = |slot: u16| data_start(space, ScanPosition { slot, hash: 0 });
+    let end = if end >= SLOTS {
+        data_range(space).1
+    } else {
+        bound(end)
+    };
+    (bound(start), end)
 }
 
 /// `[start, end)` of all data keys.

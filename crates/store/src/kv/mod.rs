@@ -40,13 +40,14 @@ mod value;
 
 pub use apply::{apply, resolve};
 pub use digest::digest;
-pub use expiry::due;
+pub use expiry::{Due, due};
 pub use glob::glob_match;
 pub use layout::{
-    KEY_BYTES_MAX, Space, Spaces, answer_range, control_key, control_range, data_key, data_range, expiry_key,
-    expiry_range, longest_key, scan_position, session_range, slot_of, slot_of_op,
+    KEY_BYTES_MAX, Space, Spaces, answer_range, control_key, control_range, data_key, data_range, data_slots,
+    expiry_key, expiry_range, longest_key, scan_position, session_range, slot_of, slot_of_body, slot_of_op,
+    slot_of_query,
 };
 pub use query::{Read, ReadTime, query};
-pub use transfer::{export, import_key};
+pub use transfer::{Exported, export, import_key};
 pub use txn::Txn;
 pub use value::{Stored, VALUE_BYTES_MAX};

@@ -248,6 +248,89 @@ pub fn expire<V: View + ?Sized>(
     Ok(forgotten)
 }
 
+/// Divides the table in `from` for a split at `slot`: what clients did to slots from there on goes to a new table in
+/// the empty space `to`, whose totals are returned (S2, S5). Every session is in both, since both must refuse what it
+/// has acknowledged; both know how far sessions were forgotten (S3). Nothing of `from` may be in the transaction.
+///
+/// # Errors
+///
+/// The engine's, and damage found in it.
+pub fn divide<V: View>(
+    txn: &mut Txn<'_, V>,
+    view: &V,
+    (from, to): (Space, Space),
+    totals: &mut SessionTotals,
+    slot: u16,
+) -> Result<SessionTotals, EngineError> {
+    let mut theirs = SessionTotals {
+        expired_through_ms: totals.expired_through_ms,
+        ..SessionTotals::default()
+    };
+    if mutant!("forgotten-sessions-forgotten-at-a-split") {
+        theirs.expired_through_ms = 0;
+    }
+    let (start, end) = session_range(from);
+    for pair in view.scan(&start, &end) {
+        let (key, value) = pair?;
+        let Some(client) = client_of(&key) else { continue };
+        if mutant!("session-table-lost-at-a-split") {
+            continue;
+        }
+        let mut kept = SessionRow::decode(&value).map_err(|_| malformed("session row"))?;
+        let mut given = SessionRow {
+            lowest: kept.lowest,
+            held: Vec::new(),
+        };
+        let all = std::mem::take(&mut kept.held);
+        for held in all {
+            let apart = match &held.kept {
+                Kept::Here(_) => None,
+                Kept::Apart { .. } => {
+                    let key = answer_key(from, client, held.seq, held.position);
+                    let bytes = view
+                        .get(&key)?
+                        .ok_or_else(|| malformed("session row without its answer"))?;
+                    Some((key, bytes))
+                }
+            };
+            let routed_by = match (&held.kept, &apart) {
+                (Kept::Apart { .. }, Some((_, bytes))) => {
+                    AnswerRow::decode(bytes)
+                        .map_err(|_| malformed("answer row"))?
+                        .slot
+                }
+                (Kept::Here(answer), _) => answer.slot,
+                (Kept::Apart { .. }, None) => None,
+            };
+            // One on the whole shard stays: that is where it is asked for again.
+            if routed_by.is_none_or(|of| of < slot) {
+                kept.held.push(held);
+                continue;
+            }
+            totals.answers -= 1;
+            theirs.answers += 1;
+            if let Some((key, bytes)) = apart {
+                let size = (key.len() + bytes.len()) as u64;
+                totals.bytes -= size;
+                theirs.bytes += size;
+                txn.delete(key);
+                txn.put(answer_key(to, client, held.seq, held.position), bytes);
+            }
+            given.held.push(held);
+        }
+        if !given.held.is_empty() {
+            let encoded = kept.encode();
+            totals.bytes = totals.bytes + row_bytes(encoded.len()) - row_bytes(value.len());
+            txn.put(key, encoded);
+        }
+        let encoded = given.encode();
+        theirs.sessions += 1;
+        theirs.bytes += row_bytes(encoded.len());
+        txn.put(session_key(to, client), encoded);
+    }
+    Ok(theirs)
+}
+
 /// Stores the totals.
 pub fn put_totals<V: View + ?Sized>(txn: &mut Txn<'_, V>, space: Space, totals: &SessionTotals) {
     txn.put(totals_key(space), totals.encode());

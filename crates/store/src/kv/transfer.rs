@@ -10,10 +10,20 @@ use quorate_raft::mutant;
 
 use super::layout::{
     ANSWER, CONTROL, DATA, EXPIRY, HEADER_BYTES, SESSION, Space, Spaces, is_body, prefix_of, range_of,
+    split_expiry_key,
 };
 
-/// Pairs in ascending order of their relative keys, behind `after`, of at most `max_bytes` together but at least
-/// one; and whether there are more.
+/// A part of a shard's pairs.
+#[derive(Debug)]
+pub struct Exported {
+    /// In ascending order of their relative keys.
+    pub pairs: Vec<Pair>,
+    /// The relative key behind which there may be more; none at the end.
+    pub more: Option<Bytes>,
+}
+
+/// Pairs behind `after`, of about `max_bytes` together at most, counting what is passed over because it is another
+/// shard's, and at least one unless that alone is more.
 ///
 /// # Errors
 ///
@@ -23,8 +33,10 @@ pub fn export<V: View + ?Sized>(
     spaces: impl Into<Spaces>,
     after: Option<&[u8]>,
     max_bytes: usize,
-) -> Result<(Vec<Pair>, bool), EngineError> {
-    let Spaces { data, sessions } = spaces.into();
+) -> Result<Exported, EngineError> {
+    let spaces = spaces.into();
+    let Spaces { data, sessions, .. } = spaces;
+    let mut last = None;
     let mut pairs = Vec::new();
     let mut bytes = 0usize;
     for (kind, space) in [
@@ -37,10 +49,15 @@ pub fn export<V: View + ?Sized>(
         if matches!(kind, SESSION | ANSWER) && mutant!("snapshot-without-the-session-table") {
             continue;
         }
-        let (mut start, end) = range_of(kind, space);
+        let (mut start, end) = if kind == DATA {
+            spaces.data_range()
+        } else {
+            range_of(kind, space)
+        };
         match after.and_then(<[u8]>::split_first) {
             Some((done, _)) if *done > kind => continue,
             Some((done, body)) if *done == kind => {
+                start = prefix_of(kind, space);
                 start.extend_from_slice(body);
                 // The least key behind this one.
                 start.push(0);
@@ -51,16 +68,20 @@ pub fn export<V: View + ?Sized>(
             let (key, value) = pair?;
             let body = &key[HEADER_BYTES..];
             bytes = bytes.saturating_add(1 + body.len() + value.len());
-            if bytes > max_bytes && !pairs.is_empty() {
-                return Ok((pairs, true));
+            if bytes > max_bytes && last.is_some() {
+                return Ok(Exported { pairs, more: last });
             }
             let mut relative = Vec::with_capacity(1 + body.len());
             relative.push(kind);
             relative.extend_from_slice(body);
-            pairs.push((Bytes::from(relative), value));
+            let relative = Bytes::from(relative);
+            last = Some(relative.clone());
+            if kind != EXPIRY || split_expiry_key(&key).is_some_and(|(_, key)| spaces.has(&key)) {
+                pairs.push((relative, value));
+            }
         }
     }
-    Ok((pairs, false))
+    Ok(Exported { pairs, more: None })
 }
 
 /// The full key of a relative one; `None` if it is malformed, which includes a data key that does not stand where

@@ -21,6 +21,7 @@ fn routed(order: u64, body: ForwardBody) -> Routed {
             timeout_ms: 1000,
         },
         order,
+        version: None,
         deadline_us: 1,
         unsure: None,
         own_session: None,
