@@ -38,7 +38,12 @@ impl Controller {
         }
         let is_sorted = first.stores.is_sorted_by(|a, b| a < b);
         let is_named = first.stores.iter().all(|store| store.0 < first.next_id);
-        if first.stores.is_empty() || !is_sorted || !is_named || first.shards == 0 {
+        if first.stores.is_empty()
+            || !is_sorted
+            || !is_named
+            || first.shards == 0
+            || !(1..=9).contains(&first.replicas)
+        {
             return Err(CommandError::OutOfRange);
         }
         self.first = Some(first.clone());

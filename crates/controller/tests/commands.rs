@@ -48,6 +48,7 @@ fn first() -> FirstState {
         cluster: ClusterId(9),
         stores: [1, 2, 5].map(StoreId).to_vec(),
         shards: 4,
+        replicas: 3,
         next_id: 16,
     }
 }
@@ -103,6 +104,14 @@ fn a_first_state_that_cannot_be_is_refused() {
         },
         FirstState {
             stores: vec![StoreId(16)],
+            ..first()
+        },
+        FirstState {
+            replicas: 0,
+            ..first()
+        },
+        FirstState {
+            replicas: 10,
             ..first()
         },
         FirstState { shards: 0, ..first() },
@@ -188,7 +197,7 @@ fn the_rows_never_change() {
     assert_eq!(
         rows,
         [
-            "b 01090000000000000000000000000000000301020504 10"
+            "b 0109000000000000000000000000000000030102050403 10"
                 .replace(' ', "")
                 .replacen('b', "b ", 1),
             "i 011000000000000000".to_owned(),

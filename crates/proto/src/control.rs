@@ -27,6 +27,8 @@ pub struct FirstState {
     pub stores: Vec<StoreId>,
     /// Data shards, 1 to 16384.
     pub shards: u16,
+    /// Replicas that each of them is to have, 1 to 9.
+    pub replicas: u8,
     /// The least id that neither a shard nor a replica nor a store has.
     pub next_id: u64,
 }

@@ -11,9 +11,10 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 cluster: ClusterId(0x0102),
                 stores: vec![StoreId(1), StoreId(300)],
                 shards: 128,
+                replicas: 3,
                 next_id: 301,
             }),
-            "01 02010000000000000000000000000000 02 01ac02 8001 ad02",
+            "01 02010000000000000000000000000000 02 01ac02 8001 03 ad02",
         ),
         (ControlCommand::AllocateIds { count: 200 }, "02 c801"),
     ]

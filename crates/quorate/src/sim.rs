@@ -64,6 +64,9 @@ pub struct SimArgs {
     /// Data shards, instead of what the seed says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: Option<u16>,
+    /// Replicas of each data shard, instead of what the seed says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=9))]
+    replicas: Option<u8>,
     /// At most this many of the seed's clients
     #[arg(long, value_name = "N")]
     clients: Option<u64>,
@@ -123,6 +126,7 @@ pub fn run(args: SimArgs) -> Result<(), Failure> {
         size: if args.short { Size::Short } else { Size::Full },
         nodes: args.nodes,
         shards: args.shards,
+        replicas: args.replicas,
         clients: args.clients,
         faults: args.faults.clone().map(|Faults(kinds)| kinds),
         skip_faults: args.skip_faults.clone(),

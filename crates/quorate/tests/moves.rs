@@ -63,7 +63,7 @@ fn stores(cluster: &Cluster, via: usize) -> Vec<u64> {
 
 #[test]
 fn a_shard_moves_to_other_stores_and_back_under_load() {
-    let cluster = Cluster::start(5, &[]);
+    let cluster = Cluster::start(5, &["--replicas", "5"]);
     // The one that the extra clients work on.
     done(&cluster, 0, "replica remove 6 4 5");
     let load = Load::start(&cluster.addrs(), CLIENTS, 4);

@@ -63,13 +63,15 @@ pub struct Bootstrap {
     pub token: String,
     /// Shards of the new cluster; part of the cluster's id.
     pub shards: u32,
+    /// Replicas of each shard, if there are as many members; part of the cluster's id if there are more.
+    pub replicas: u32,
 }
 
 impl Bootstrap {
     /// The cluster's id, the same on every member that was told the same.
     ///
-    /// The token, the store ids and the number of shards count, the addresses do not: the members must agree on
-    /// who they are and on how the key space is cut, but may know each other by different names, and a cluster
+    /// The token, the store ids, the number of shards and, if it leaves a choice, that of replicas count, the addresses
+    /// do not: the members must agree on who they are, on how the key space is cut and on who holds what, but may know each other by different names, and a cluster
     /// that moves to other ports stays the same cluster.
     pub fn cluster_id(&self) -> ClusterId {
         // Keys and layout are part of the meaning of existing data directories: never change them.
@@ -79,6 +81,9 @@ impl Bootstrap {
         hasher.write(&u64::from(self.shards).to_le_bytes());
         for member in &self.members {
             hasher.write(&member.store.to_le_bytes());
+        }
+        if (self.replicas as usize) < self.members.len() {
+            hasher.write(&u64::from(self.replicas).to_le_bytes());
         }
         ClusterId(hasher.finish128().as_u128())
     }
@@ -218,7 +223,13 @@ impl ServerConfig {
             cure: "give --data DIR, QUORATE_DATA or `data` in the file",
         })?;
         let shards = within("shards", layer.shards.unwrap_or(8), 1, 1024)?;
-        let bootstrap = bootstrap(layer.bootstrap, layer.bootstrap_token, layer.store_id, shards)?;
+        let replicas = within("replicas", layer.replicas.unwrap_or(3), 1, 9)?;
+        let bootstrap = bootstrap(
+            layer.bootstrap,
+            layer.bootstrap_token,
+            layer.store_id,
+            (shards, replicas),
+        )?;
         if layer.store_id == Some(0) {
             return Err(invalid("store_id", 0, "store ids are counted from 1"));
         }
@@ -351,7 +362,7 @@ fn bootstrap(
     members: Option<Members>,
     token: Option<String>,
     store_id: Option<u64>,
-    shards: u32,
+    (shards, replicas): (u32, u32),
 ) -> Result<Option<Bootstrap>, ConfigError> {
     let Some(Members(members)) = members else {
         return Ok(None);
@@ -377,6 +388,7 @@ fn bootstrap(
         members,
         token,
         shards,
+        replicas,
     }))
 }
 
@@ -535,15 +547,17 @@ mod tests {
 
     #[test]
     fn members_agree_on_the_cluster_id() {
-        let of = |members: &str, token: &str, shards| {
+        let cut = |members: &str, token: &str, shards, replicas| {
             let Members(members) = members.parse().unwrap();
             Bootstrap {
                 members,
                 token: token.to_owned(),
                 shards,
+                replicas,
             }
             .cluster_id()
         };
+        let of = |members: &str, token: &str, shards| cut(members, token, shards, 3);
         let id = of("1=a:1,2=b:2,3=c:3", "x", 8);
         assert_eq!(
             id,
@@ -553,6 +567,12 @@ mod tests {
         assert_ne!(id, of("1=a:1,2=b:2,3=c:3", "y", 8));
         assert_ne!(id, of("1=a:1,2=b:2", "x", 8));
         assert_ne!(id, of("1=a:1,2=b:2,3=c:3", "x", 16));
+        assert_ne!(id, cut("1=a:1,2=b:2,3=c:3", "x", 8, 2));
+        assert_eq!(
+            id,
+            cut("1=a:1,2=b:2,3=c:3", "x", 8, 5),
+            "there is no choice who holds what"
+        );
         // Existing data directories hold this: if it changes, they are refused.
         assert_eq!(id, of("1=a:1,2=b:2,3=c:3", "x", 8));
     }

@@ -131,6 +131,8 @@ pub struct NodeStatus {
     pub disk_slow: bool,
     /// Bytes left on the disk of the Raft log, if known.
     pub disk_available_bytes: Option<u64>,
+    /// Slots whose shard is not known here, or whose leader is not: 0 when this node can serve every key.
+    pub slots_without_leader: u32,
     /// One row for each local replica, sorted by shard.
     pub shards: Vec<ShardRow>,
     /// Totals.
@@ -192,9 +194,6 @@ impl Shared {
                 at.elapsed().as_secs()
             ));
         }
-        if status.shards.is_empty() {
-            return Err("the node has no shard yet".to_owned());
-        }
         let rebuilding = |row: &ShardRow| Some(format!("shard {}: {}", row.shard, row.rebuild.as_ref()?));
         if let Some(reason) = status.shards.iter().find_map(rebuilding) {
             return Err(reason);
@@ -206,7 +205,12 @@ impl Shared {
             .map(|row| row.shard.to_string())
             .collect();
         if waiting.is_empty() {
-            return Ok(());
+            return match status.slots_without_leader {
+                0 => Ok(()),
+                slots => Err(format!(
+                    "no leader is known for {slots} slots of shards on other nodes"
+                )),
+            };
         }
         // A node may hold thousands of shards; a few of them tell the story.
         let shown = waiting
@@ -567,6 +571,20 @@ mod tests {
             ..NodeStatus::default()
         });
         assert_eq!(shared.ready(), Ok(()));
+        shared.publish(NodeStatus {
+            slots_without_leader: 2048,
+            ..NodeStatus::default()
+        });
+        assert_eq!(
+            shared.ready().unwrap_err(),
+            "no leader is known for 2048 slots of shards on other nodes"
+        );
+        shared.publish(NodeStatus::default());
+        assert_eq!(
+            shared.ready(),
+            Ok(()),
+            "a node without replicas serves through the others"
+        );
         shared.set_stopping();
         assert!(shared.ready().unwrap_err().contains("shutting down"));
     }

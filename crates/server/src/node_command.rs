@@ -124,6 +124,7 @@ mod tests {
             cluster: ClusterId(1),
             stores: vec![own, StoreId(2)],
             shards: 2,
+            replicas: 3,
         };
         let mut engine = ModelEngine::open(&ModelDisk::new()).unwrap();
         first.write(&mut engine, own, &mut Controller::default()).unwrap();

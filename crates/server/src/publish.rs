@@ -32,6 +32,7 @@ pub(crate) fn status(reactor: &mut Reactor) {
         disk_full: health.is_full,
         disk_slow: health.is_slow,
         disk_available_bytes: health.available_bytes,
+        slots_without_leader: reactor.view.slots_without_leader(),
         shards: rows,
         counters: reactor.counters.clone(),
     });

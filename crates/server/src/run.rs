@@ -247,7 +247,7 @@ fn check_identity(dir: &DataDir, found: &Identity, config: &ServerConfig) -> Res
         && bootstrap.cluster_id() != found.cluster
     {
         let expected = format!(
-            "cluster {} (from --bootstrap, --bootstrap-token and --shards)",
+            "cluster {} (from --bootstrap, --bootstrap-token, --shards and --replicas)",
             bootstrap.cluster_id()
         );
         return Err(dir.wrong_store(found, expected).into());
@@ -296,6 +296,7 @@ fn first_state(cluster: ClusterId, bootstrap: &config::Bootstrap) -> Bootstrap {
             .map(|member| StoreId(member.store))
             .collect(),
         shards: bootstrap.shards as u16,
+        replicas: bootstrap.replicas as u8,
     }
 }
 

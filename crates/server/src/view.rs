@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use quorate_storage::StoreId;
 use quorate_storage::engine::Engine;
-use quorate_store::{RouteMode, Store};
+use quorate_store::{RouteMode, SLOTS, Store};
 
 use crate::client::{ClientLimits, NodeStats, NodeView, StoreInfo};
 use crate::config::{HostPort, RedisMode, ServerConfig};
@@ -144,6 +144,15 @@ impl ViewKeeper {
             self.routes_version = version;
             self.view.routes = store.routes();
         }
+    }
+
+    /// Slots whose shard is unknown here, or has no leader as far as is known.
+    pub(crate) fn slots_without_leader(&self) -> u32 {
+        let led = self.view.routes.iter().filter(|route| route.leader.is_some());
+        let led: u32 = led
+            .map(|route| u32::from(route.end_slot - route.start_slot))
+            .sum();
+        u32::from(SLOTS).saturating_sub(led)
     }
 
     /// Takes over counters. To be called every tick.

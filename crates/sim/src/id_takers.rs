@@ -142,6 +142,7 @@ impl World {
                 cluster: self.nodes[node].identity.cluster,
                 stores: vec![StoreId(1)],
                 shards: 1,
+                replicas: 1,
                 next_id: 1000,
             }),
         };

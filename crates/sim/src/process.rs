@@ -122,8 +122,11 @@ impl Process {
         let mut engine = ModelEngine::open(startup.engine)?;
         // The log comes last when a store is formatted: without it, nothing was promised to anybody. With it, the
         // engine was lost, and what it held comes from the log or from the peers.
-        let is_new = recovered.shards.is_empty() && !startup.is_damaged;
-        if is_new || Store::is_unformatted(&engine)? {
+        // A store that begins without a replica has nothing to write there.
+        let is_unformatted = Store::is_unformatted(&engine)?;
+        let has_first = !startup.bootstrap.log_batch(store).ops.is_empty();
+        let is_new = recovered.shards.is_empty() && !startup.is_damaged && has_first;
+        if is_new || is_unformatted {
             startup
                 .bootstrap
                 .write(&mut engine, store, &mut Controller::default())?;

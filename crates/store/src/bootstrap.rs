@@ -1,5 +1,5 @@
-//! The first state of a cluster with a static membership: every member writes the same shards, so that their
-//! logs agree from the first entry on.
+//! The first state of a cluster whose members are listed: every member writes its part of the same shards, so that
+//! their logs agree from the first entry on.
 //!
 //! All shards start as if a snapshot at [`FIRST`] had been installed: a replica that comes later starts
 //! behind it and is therefore always fed a snapshot, never half a state.
@@ -10,7 +10,8 @@ use quorate_storage::engine::{Engine, EngineError};
 use quorate_storage::log::{LogBatch, LogOp};
 use quorate_storage::{ClusterId, ShardId, StoreId};
 
-use crate::descriptor::{Applied, Descriptor, members_only};
+use crate::descriptor::{Applied, Descriptor, formatted_record, members_only};
+use crate::first_placement::first_placement;
 use crate::kv::{Space, Txn};
 use crate::rsm::{self, CONTROLLER, StateMachine};
 
@@ -20,31 +21,43 @@ pub const FIRST: (Index, Term) = (Index(1), Term(1));
 /// Slots of a hash keyspace.
 pub const SLOTS: u16 = 16384;
 
-/// A static first membership.
+/// The first membership of a cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bootstrap {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Its stores, in ascending order; every one holds a replica of every shard.
+    /// Its stores, in ascending order.
     pub stores: Vec<StoreId>,
     /// Data shards, 1 to 16384; shard 0, the controller's, comes on top.
     pub shards: u16,
+    /// Replicas of each data shard, 1 to 9; fewer if there are fewer stores. Shard 0 has three, on the first stores.
+    pub replicas: u8,
 }
 
 impl Bootstrap {
-    /// The shards as `store` holds them. Replica ids count up from 1 over shards, then stores.
+    /// Who holds which shard: the controller's first, then the others in the order of their slots. Replica ids count up
+    /// from 1 over shards, then replicas.
+    #[must_use]
+    pub fn members(&self) -> Vec<Vec<(ReplicaId, StoreId)>> {
+        let placed = first_placement(self.stores.len(), self.shards, usize::from(self.replicas));
+        let mut last = 0;
+        let mut member = |place: usize| {
+            last += 1;
+            (ReplicaId(last), self.stores[place])
+        };
+        let placed = placed.into_iter();
+        placed
+            .map(|places| places.into_iter().map(&mut member).collect())
+            .collect()
+    }
+
+    /// The shards as `store` holds them.
     #[must_use]
     pub fn descriptors(&self, store: StoreId) -> Vec<Descriptor> {
-        let count = self.stores.len() as u64;
         let bound = |shard: u64| (shard * u64::from(SLOTS) / u64::from(self.shards)) as u16;
-        (0..=u64::from(self.shards))
-            .filter_map(|shard| {
-                let members: Vec<(ReplicaId, StoreId)> = self
-                    .stores
-                    .iter()
-                    .enumerate()
-                    .map(|(i, on)| (ReplicaId(shard * count + i as u64 + 1), *on))
-                    .collect();
+        (0..)
+            .zip(self.members())
+            .filter_map(|(shard, members)| {
                 let replica = members.iter().find(|(_, on)| *on == store)?.0;
                 let (start_slot, end_slot) = if shard == 0 {
                     (0, 0)
@@ -77,13 +90,15 @@ impl Bootstrap {
     /// What the controller begins with.
     #[must_use]
     pub fn first_state(&self) -> FirstState {
-        let replicas = (u64::from(self.shards) + 1) * self.stores.len() as u64;
+        let members = self.members();
+        let replicas = members.iter().flatten().map(|(id, _)| id.0);
         let stores = self.stores.iter().map(|store| store.0);
-        let greatest = stores.fold(replicas.max(u64::from(self.shards)), u64::max);
+        let greatest = replicas.chain(stores).fold(u64::from(self.shards), u64::max);
         FirstState {
             cluster: self.cluster,
             stores: self.stores.clone(),
             shards: self.shards,
+            replicas: self.replicas,
             next_id: greatest + 1,
         }
     }
@@ -98,6 +113,8 @@ impl Bootstrap {
         machine: &mut dyn StateMachine,
     ) -> Result<(), EngineError> {
         let mut txn = Txn::new(engine);
+        let (key, value) = formatted_record();
+        txn.put(key, value);
         for descriptor in self.descriptors(store) {
             let applied = Applied {
                 index: FIRST.0,

@@ -16,6 +16,7 @@ use crate::kv::{Space, Spaces};
 const DESCRIPTOR_PREFIX: u8 = b'm';
 const APPLIED_PREFIX: u8 = b'a';
 const BINDING_PREFIX: u8 = b'b';
+const FORMATTED: &[u8] = b"f";
 const FORMAT: u8 = 1;
 /// Format 1 had no space of its own for sessions: they lay with the data. Formats 1 and 2 had members only, format 3
 /// no flags: no shard had been split.
@@ -240,6 +241,15 @@ impl Applied {
             stamp_ms: from.get_u64_le(),
         })
     }
+}
+
+/// Says that the engine is a formatted store's, which may hold no shard.
+pub(crate) fn formatted_record() -> Pair {
+    (Bytes::from_static(FORMATTED), Bytes::from_static(&[FORMAT]))
+}
+
+pub(crate) fn is_formatted(view: &impl View) -> Result<bool, EngineError> {
+    Ok(view.get(FORMATTED)?.is_some())
 }
 
 /// The incarnation that a peer showed at first contact (P7).

@@ -7,6 +7,7 @@
 //! | module | duty |
 //! | --- | --- |
 //! | `open` | replicas as the engine and the log left them |
+//! | `bootstrap`, `first_placement` | what a cluster begins with, and where |
 //! | `turn` | what the consensus cores want sent and stored, what waits for the log |
 //! | `inbound` | what other nodes say |
 //! | `router` | which shard holds a slot, which replica or store serves it |
@@ -41,6 +42,7 @@ mod bootstrap;
 mod counters;
 mod descriptor;
 mod error;
+mod first_placement;
 mod gateway;
 mod health;
 mod inbound;

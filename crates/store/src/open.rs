@@ -9,7 +9,7 @@ use quorate_storage::{Identity, ShardId};
 
 use crate::bootstrap::FIRST;
 use crate::counters::Counters;
-use crate::descriptor::{Applied, Descriptor};
+use crate::descriptor::{self, Applied, Descriptor};
 use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
@@ -28,9 +28,9 @@ use crate::store::Store;
 use crate::tombstone::Tombstone;
 
 impl<E: Engine> Store<E> {
-    /// Whether an engine holds no shard and nothing that is left of one: it was never formatted, or it was lost.
+    /// Whether an engine was never formatted, or was lost.
     pub fn is_unformatted(engine: &E) -> Result<bool, StoreError> {
-        Ok(Descriptor::load_all(engine)?.is_empty() && Tombstone::load_all(engine)?.is_empty())
+        Ok(!descriptor::is_formatted(engine)?)
     }
 
     /// A store as the engine and the log left it. `process` must differ from that of every earlier process.

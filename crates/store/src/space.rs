@@ -201,6 +201,7 @@ mod tests {
             cluster: ClusterId(1),
             stores: vec![StoreId(1)],
             shards: 4,
+            replicas: 3,
         };
         let all = cluster.descriptors(StoreId(1));
         assert_eq!(holes(all.iter()), []);

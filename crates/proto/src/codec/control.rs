@@ -37,12 +37,13 @@ impl Wire for ControlCommand {
 }
 
 impl Wire for FirstState {
-    const BYTES_MIN: usize = 19;
+    const BYTES_MIN: usize = 20;
 
     fn put(&self, out: &mut Vec<u8>) {
         put_u128_le(out, self.cluster.0);
         put_list(out, &self.stores);
         put_varint(out, u64::from(self.shards));
+        put_varint(out, u64::from(self.replicas));
         put_varint(out, self.next_id);
     }
 
@@ -51,6 +52,7 @@ impl Wire for FirstState {
             cluster: ClusterId(reader.u128_le("cluster")?),
             stores: reader.list("stores")?,
             shards: reader.narrow("shards")?,
+            replicas: reader.narrow("replicas")?,
             next_id: reader.varint("next id")?,
         })
     }

@@ -41,6 +41,9 @@ pub struct ConfigLayer {
     /// Shards that a new cluster is cut into, 1 to 1024 [default: 8]
     #[arg(long, env = "QUORATE_SHARDS", value_name = "N", help_heading = "Identity")]
     pub shards: Option<u32>,
+    /// Replicas of each shard of a new cluster, 1 to 9; all of its nodes if there are fewer [default: 3]
+    #[arg(long, env = "QUORATE_REPLICAS", value_name = "N", help_heading = "Identity")]
+    pub replicas: Option<u32>,
 
     /// Where clients connect (RESP) [default: 127.0.0.1:7001]
     #[arg(long, env = "QUORATE_LISTEN", value_name = "ADDR", help_heading = "Addresses")]
@@ -215,6 +218,7 @@ impl ConfigLayer {
             bootstrap: self.bootstrap.or(below.bootstrap),
             bootstrap_token: self.bootstrap_token.or(below.bootstrap_token),
             shards: self.shards.or(below.shards),
+            replicas: self.replicas.or(below.replicas),
             listen: self.listen.or(below.listen),
             peer: self.peer.or(below.peer),
             http: self.http.or(below.http),

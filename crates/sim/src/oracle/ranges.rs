@@ -19,6 +19,12 @@ pub(crate) struct Ranges {
 }
 
 impl Ranges {
+    /// The range that a shard begins with, which may be told before any store that holds it has said so.
+    pub(crate) fn begins(&mut self, shard: ShardId, version: u64, slots: (u16, u16)) {
+        self.by_version.insert((shard, version), slots);
+        self.newest.insert(shard, (version, slots));
+    }
+
     /// How a replica stands.
     pub(crate) fn seen(&mut self, node: usize, status: &ReplicaStatus) -> Result<(), Violation> {
         let (shard, version, slots) = (status.shard, status.version, status.slots);

@@ -140,6 +140,8 @@ pub struct Plan {
     pub nodes: u64,
     /// Data shards.
     pub shards: u16,
+    /// Replicas of each data shard, if there are as many stores.
+    pub replicas: u8,
     /// Settings of every store; each gets a seed of its own.
     pub store: StoreOptions,
     /// Settings of the Raft log.
@@ -221,6 +223,9 @@ impl Plan {
             spread_leaders: rng.one_in(2),
             seed: 0,
         };
+        // Mostly not everywhere, where that can be.
+        let drawn = *Rng::new(seed ^ 0x5245_504C).pick(&[3, 3, 3, 2, 9]);
+        let replicas = options.replicas.unwrap_or(drawn);
         let log = LogOptions {
             segment_bytes: rng.range_log(8_192, 131_072),
             recycled_segments_max: rng.below(3) as usize,
@@ -304,6 +309,7 @@ impl Plan {
         Self {
             nodes,
             shards,
+            replicas,
             fault_us: options.fault_ms.unwrap_or(fault_ms) * 1000,
             fault_gap_us: gap,
             only_faults: options.faults.clone(),

@@ -23,6 +23,8 @@ pub struct Options {
     pub nodes: Option<u64>,
     /// Data shards.
     pub shards: Option<u16>,
+    /// Replicas of each data shard.
+    pub replicas: Option<u8>,
     /// Clients; the first ones of those that the seed has.
     pub clients: Option<u64>,
     /// Of the kinds of faults that the seed uses, only these.
@@ -51,6 +53,7 @@ impl Options {
     pub(crate) fn is_whole(&self) -> bool {
         self.nodes.is_none()
             && self.shards.is_none()
+            && self.replicas.is_none()
             && self.clients.is_none()
             && self.faults.is_none()
             && self.skip_faults.is_empty()
@@ -68,6 +71,7 @@ impl Options {
         let numbers = [
             ("nodes", self.nodes),
             ("shards", self.shards.map(u64::from)),
+            ("replicas", self.replicas.map(u64::from)),
             ("clients", self.clients),
             ("fault-ms", self.fault_ms),
         ];

@@ -22,6 +22,7 @@ impl Setup {
             nodes: Some(nodes),
             shards: Some(1),
             clients: Some(0),
+            replicas: Some(9),
             ..Options::short()
         };
         let mut plan = Plan::derive(1, Profile::Calm, &options);
@@ -66,6 +67,13 @@ impl Setup {
     #[must_use]
     pub fn shards(mut self, shards: u16) -> Self {
         self.plan.shards = shards;
+        self
+    }
+
+    /// So many replicas of each data shard; otherwise every node has one.
+    #[must_use]
+    pub fn replicas(mut self, replicas: u8) -> Self {
+        self.plan.replicas = replicas;
         self
     }
 

@@ -104,6 +104,7 @@ impl World {
             cluster,
             stores: stores.clone(),
             shards: plan.shards,
+            replicas: plan.replicas,
         };
         let nodes: Vec<Node> = stores
             .iter()
@@ -121,18 +122,24 @@ impl World {
                 )
             })
             .collect();
-        let routes: Vec<_> = bootstrap
-            .descriptors(stores[0])
-            .into_iter()
+        let all = stores.iter().flat_map(|store| bootstrap.descriptors(*store));
+        let mut routes: Vec<_> = all
             .filter(|descriptor| descriptor.start_slot < descriptor.end_slot)
             .map(|descriptor| quorate_store::ShardRoute {
                 shard: descriptor.shard,
                 start_slot: descriptor.start_slot,
                 end_slot: descriptor.end_slot,
                 leader: None,
-                stores: stores.clone(),
+                stores: Vec::new(),
             })
             .collect();
+        routes.sort_by_key(|route| route.shard);
+        routes.dedup();
+        let mut oracles = Oracles::default();
+        for route in &routes {
+            let slots = (route.start_slot, route.end_slot);
+            oracles.ranges.begins(route.shard, 1, slots);
+        }
         let workload = Workload::new(
             plan.load.clone(),
             plan.leases_may_lie(),
@@ -161,7 +168,7 @@ impl World {
             id_takers: IdTakers::new(seed),
             plots: Plots::default(),
             counts_bytes: false,
-            oracles: Oracles::default(),
+            oracles,
             trace: Trace::new(sink),
             counts: Counts::default(),
             bootstrap,

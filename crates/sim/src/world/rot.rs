@@ -1,17 +1,19 @@
 //! Damage at rest: bits of synced log records flip while a machine is down (P3, X-10).
 
+use quorate_raft::ReplicaId;
 use quorate_storage::engine::ModelDisk;
-use quorate_storage::log;
+use quorate_storage::{StoreId, log};
 
 use super::World;
 use crate::node::Death;
+use crate::workload::node_of;
 
 /// Bits flipped at most, in one log.
 const FLIPS_MAX: u64 = 4;
 
 impl World {
     /// The node goes down and finds synced records of its log damaged when it comes back. Returns whether it
-    /// was done: storage loses what was synced on a minority of the nodes at most, until they are rebuilt.
+    /// was done: storage loses what was synced on a minority of each shard's nodes at most, until they are rebuilt.
     pub fn rot(&mut self, node: usize) -> bool {
         if !self.go_down_to_rot(node) {
             return false;
@@ -24,10 +26,15 @@ impl World {
 
     /// Takes the node down, unless too many are damaged already.
     fn go_down_to_rot(&mut self, node: usize) -> bool {
-        let impaired = (0..self.nodes.len())
-            .filter(|other| *other == node || self.is_impaired(*other))
-            .count();
-        if 2 * impaired >= self.nodes.len() {
+        let impaired: Vec<bool> = (0..self.nodes.len())
+            .map(|other| other == node || self.is_impaired(other))
+            .collect();
+        // Of each shard; where they began, since shards do not move while bits rot.
+        let is_minority = |members: Vec<(ReplicaId, StoreId)>| {
+            let lost = members.iter().filter(|(_, store)| impaired[node_of(*store)]);
+            2 * lost.count() < members.len()
+        };
+        if !self.bootstrap.members().into_iter().all(is_minority) {
             return false;
         }
         if self.nodes[node].is_up() {

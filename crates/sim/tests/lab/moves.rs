@@ -241,6 +241,8 @@ fn x_22_power_loss_while_a_replica_comes_and_goes() {
                     (&[3][..], &[][..], &[0, 1, 2, 3][..]),
                     (&[][..], &[3][..], &[0, 1, 2][..]),
                 ] {
+                    // What is left of the replica before is gone: it dies of this wish, after it was taken down.
+                    world.run_for(SECOND)?;
                     world.die_in_log(3, step, true);
                     ask(&mut world, 0, &change(add, remove))?;
                     world.run_for(chance.below(400 * MILLISECOND))?;

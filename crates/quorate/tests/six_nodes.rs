@@ -1,0 +1,86 @@
+//! More nodes than replicas: a cluster of six forms, shares its shards out and serves them all through every node.
+
+#![allow(clippy::unwrap_used, reason = "a test; helpers included")]
+
+mod support;
+
+use std::collections::BTreeMap;
+
+use quorate::client::Reply;
+use support::{Cluster, SHARDS, ask, bulk, ok, quorate};
+
+/// Leader and stores of each shard, as a node lists them.
+fn shards(cluster: &Cluster, via: usize) -> Vec<(Option<u64>, Vec<u64>)> {
+    let output = quorate()
+        .args([
+            "ctl",
+            "--endpoints",
+            &cluster.nodes[via].addr(),
+            "shards",
+            "--json",
+        ])
+        .output()
+        .unwrap();
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let stores = |row: &serde_json::Value| {
+        let stores = row["stores"].as_array().unwrap();
+        stores.iter().map(|store| store.as_u64().unwrap()).collect()
+    };
+    let rows = rows.as_array().unwrap().iter();
+    rows.map(|row| (row["leader"].as_u64(), stores(row))).collect()
+}
+
+/// A key of each shard: hash tags are tried until all shards have one.
+fn keys(cluster: &Cluster) -> Vec<String> {
+    let mut client = cluster.client(0);
+    let mut found = BTreeMap::new();
+    for n in 0.. {
+        let key = format!("key{n}");
+        let Reply::Int(slot) = ask(&mut client, &format!("CLUSTER KEYSLOT {key}")) else {
+            panic!("no slot of {key}")
+        };
+        found
+            .entry(slot as u64 * u64::from(SHARDS) / 16384)
+            .or_insert(key);
+        if found.len() == usize::from(SHARDS) {
+            break;
+        }
+    }
+    found.into_values().collect()
+}
+
+#[test]
+fn six_nodes_share_the_shards_out_and_each_serves_all_of_them() {
+    let mut cluster = Cluster::start(6, &[]);
+    cluster.wait_ready();
+    let mut held = BTreeMap::new();
+    for (leader, stores) in shards(&cluster, 0) {
+        assert_eq!(stores.len(), 3, "{stores:?}");
+        assert!(stores.contains(&leader.unwrap()), "{leader:?} of {stores:?}");
+        for store in stores {
+            *held.entry(store).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(held, (1..=6).map(|store| (store, 4)).collect());
+    let keys = keys(&cluster);
+    for node in 0..6 {
+        let mut client = cluster.client(node);
+        let mut next = cluster.client((node + 1) % 6);
+        for key in &keys {
+            assert_eq!(ask(&mut client, &format!("SET {key} by{node}")), ok());
+            assert_eq!(ask(&mut next, &format!("GET {key}")), bulk(&format!("by{node}")));
+        }
+    }
+    // Every shard keeps a majority.
+    cluster.nodes[2].kill();
+    for (node, key) in [3, 4, 5, 0, 1].into_iter().cycle().zip(&keys) {
+        let mut client = cluster.client(node);
+        assert_eq!(ask(&mut client, &format!("SET {key} later")), ok(), "{key}");
+    }
+    cluster.nodes[2].start();
+    cluster.wait_ready();
+    let mut client = cluster.client(2);
+    for key in &keys {
+        assert_eq!(ask(&mut client, &format!("GET {key}")), bulk("later"));
+    }
+}
