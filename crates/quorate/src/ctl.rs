@@ -38,6 +38,14 @@ enum Command {
         /// The store's id
         store: u64,
     },
+    /// Split a shard in two, while it serves
+    Split {
+        /// The shard's id
+        shard: u64,
+        /// The first slot of the new shard; without it, about half of the data goes there
+        #[arg(long)]
+        slot: Option<u16>,
+    },
     /// Change which stores hold a shard, while it serves
     #[command(subcommand)]
     Replica(Replica),
@@ -103,6 +111,13 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
             said(json, shard, "the leader hands over");
+            Ok(())
+        }
+        Command::Split { shard, slot } => {
+            let (shard_text, slot) = (shard.to_string(), slot.map(|slot| slot.to_string()));
+            let words = ["SPLIT", &shard_text].into_iter().chain(slot.as_deref());
+            wish(&target, &words.collect::<Vec<_>>())?;
+            said(json, shard, "split");
             Ok(())
         }
         Command::Replica(Replica::Abort { shard }) => {

@@ -140,6 +140,8 @@ pub struct ServerConfig {
     pub low_space_bytes: u64,
     /// Bytes of snapshots sent in a second; 0: as fast as they go.
     pub snapshot_bytes_per_second: u64,
+    /// A shard with more bytes of keys and values is split; 0: only by hand.
+    pub split_bytes: u64,
     /// Who syncs the log.
     pub log_sync: LogSync,
     /// What is logged, in the syntax of `tracing`'s filters; read by the executable, not checked here.
@@ -350,6 +352,7 @@ impl ServerConfig {
                 0,
                 1 << 40,
             )?,
+            split_bytes: size("split_bytes", layer.split_bytes, 4 << 30, 0, 1 << 50)?,
             low_space_bytes: size("low_space_bytes", layer.low_space_bytes, 256 << 20, 0, 1 << 50)?,
             log_sync: layer.log_sync.unwrap_or_default(),
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),

@@ -104,6 +104,10 @@ pub struct Counters {
     pub peer_read_bytes: u64,
     /// Bytes written to other nodes.
     pub peer_written_bytes: u64,
+    /// Splits applied here.
+    pub splits: u64,
+    /// Requests whose slot had another shard since a split.
+    pub rerouted: u64,
     /// Snapshots sent whole.
     pub snapshots_sent: u64,
     /// Snapshots begun to be sent.
@@ -332,6 +336,8 @@ impl Exposition {
             snapshot_chunks_resent,
             snapshots_installed,
             replicas_rebuilt,
+            splits,
+            rerouted,
             turns,
         } = *c;
         let totals = [
@@ -383,6 +389,12 @@ impl Exposition {
             ),
             ("store_proposals_total", "Entries proposed here.", proposals),
             ("store_elections_total", "Elections begun here.", elections),
+            ("store_splits_total", "Splits of shards applied here.", splits),
+            (
+                "store_rerouted_total",
+                "Requests that came back because a split gave their slot to another shard.",
+                rerouted,
+            ),
             (
                 "store_snapshots_sent_total",
                 "Snapshots sent whole.",

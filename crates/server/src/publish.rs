@@ -102,6 +102,8 @@ fn count(reactor: &mut Reactor) {
         snapshot_chunks_resent: store.snapshot_chunks_resent,
         snapshots_installed: store.snapshots_installed,
         replicas_rebuilt: store.replicas_rebuilt,
+        splits: store.splits,
+        rerouted: store.rerouted,
         turns: own.turns,
     };
 }

@@ -160,6 +160,7 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         log_retention_store_bytes: config.log_retention_bytes,
         low_space_bytes: config.low_space_bytes,
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
+        split_bytes: config.split_bytes,
         seed: random_u64()?,
         ..StoreOptions::default()
     };

@@ -17,9 +17,9 @@ const TIMEOUT_MS: u32 = 2_000;
 
 /// With more shards, none is split any more.
 const SHARDS_MAX: usize = 16;
-/// Ids for what splits make: shards are counted from here, replicas in steps of so many.
-const FIRST_CHILD: u64 = 100;
-const FIRST_REPLICA: u64 = 1_000;
+/// Ids for what splits make, which the controller never gives: shards and replicas are counted from here.
+const FIRST_CHILD: u64 = 1 << 40;
+const FIRST_REPLICA: u64 = 1 << 41;
 
 /// What the operator was told.
 #[derive(Default)]
@@ -117,7 +117,20 @@ impl World {
             self.fault_rng.pick(&inside) + self.fault_rng.below(2) as u16
         };
         let replicas = self.holders(shard).len() as u64 + u64::from(self.fault_rng.one_in(20));
-        self.split(node, shard, slot, replicas);
+        // Half of the time the leader asks for ids, or chooses the slot as well.
+        match self.fault_rng.below(4) {
+            0 => {
+                let slot = Some(slot);
+                self.wish(node, shard, Manage::Split { slot, ids: None });
+            }
+            1 => {
+                let (slot, ids) = (None, None);
+                self.wish(node, shard, Manage::Split { slot, ids });
+            }
+            _ => {
+                self.split(node, shard, slot, replicas);
+            }
+        }
         // A leader whose own disk takes long applies the split last: the others may have gone far by then (L3, R2).
         if let Some(leader) = self.leader_of(shard).filter(|_| self.fault_rng.one_in(2)) {
             let timeout_us = self.plan.store.election_timeout_us();
@@ -130,7 +143,7 @@ impl World {
     /// Sends a wish to split a shard at a slot, with ids that nobody had, for so many replicas.
     pub fn split(&mut self, node: usize, shard: u64, slot: u16, replicas: u64) -> RequestId {
         self.operator.splits += 1;
-        let first = ReplicaId(FIRST_REPLICA * self.operator.splits);
+        let first = ReplicaId(FIRST_REPLICA + 16 * self.operator.splits);
         let ids = SplitIds {
             child: ShardId(FIRST_CHILD + self.operator.splits),
             replicas: (0..replicas).map(|nth| ReplicaId(first.0 + nth)).collect(),

@@ -138,6 +138,8 @@ pub struct StoreOptions {
     /// Bytes of snapshots sent in a second, to all followers together; 0: as fast as they go. Counted by
     /// the tick, and chunks are sent whole.
     pub snapshot_bytes_per_second: u64,
+    /// A shard with more bytes of keys and values is split; 0: only by hand.
+    pub split_bytes: u64,
     /// Requests under way through this node; more are refused as busy.
     pub requests_max: usize,
     /// Move leaderships to each shard's preferred store.
@@ -166,6 +168,7 @@ impl Default for StoreOptions {
             sessions_max: 100_000,
             session_bytes_max: 64 << 20,
             snapshot_bytes_per_second: 64 << 20,
+            split_bytes: 4 << 30,
             requests_max: 200_000,
             spread_leaders: true,
             low_space_bytes: 256 << 20,

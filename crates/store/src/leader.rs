@@ -308,9 +308,7 @@ impl<E: Engine> Store<E> {
         // R2: the shard may have been split since the read came.
         let slot = kv::slot_of_query(&read.query);
         let descriptor = &replica.descriptor;
-        if let Some(slot) = slot.filter(|slot| !descriptor.has_slot(*slot))
-            && !mutant!("range-not-checked-after-waiting")
-        {
+        if let Some(slot) = slot.filter(|slot| !descriptor.has_slot(*slot)) {
             self.moved_read(at, read, slot);
             return Ok(());
         }
@@ -392,6 +390,7 @@ impl<E: Engine> Store<E> {
         }
         self.replicas[at].sweep_pending = false;
         self.replicas[at].session_sweep_pending = false;
+        self.drop_split_plan(at, Outcome::NotLeader { leader: None });
         for read in self.take_reads(at) {
             if mutant!("unconfirmed-read-answered-on-stepping-down") {
                 self.serve_read(times, at, read)?;
@@ -422,6 +421,7 @@ impl<E: Engine> Store<E> {
                 self.answer(waiter, Outcome::Unknown(UnknownReason::ShuttingDown));
             }
         }
+        self.drop_split_plan(at, Outcome::NotLeader { leader: None });
         for read in self.take_reads(at) {
             match read.waiter {
                 Waiter::Client(ticket) => {

@@ -69,6 +69,7 @@ mod snapshot;
 mod snapshot_send;
 mod space;
 mod split;
+mod split_checker;
 mod status;
 mod store;
 mod ticker;

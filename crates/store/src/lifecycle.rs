@@ -234,6 +234,8 @@ impl<E: Engine> Store<E> {
     fn forsake(&mut self, times: Times, at: usize) {
         let replica = &mut self.replicas[at];
         replica.new_payloads.clear();
+        self.drop_split_plan(at, Outcome::NotLeader { leader: None });
+        let replica = &mut self.replicas[at];
         let never_proposed = std::mem::take(&mut replica.new_writes);
         for write in never_proposed {
             self.refused(times, at, write, &ProposeError::NotLeader { leader: None });

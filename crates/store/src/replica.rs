@@ -17,6 +17,7 @@ use crate::lanes::{Routed, Ticket};
 use crate::lease::Lease;
 use crate::rebuild::Rebuild;
 use crate::shard_log::ShardLog;
+use crate::split_checker::Plan;
 
 /// Who waits for an outcome.
 #[derive(Clone, Debug)]
@@ -106,6 +107,10 @@ pub(crate) struct Replica {
     pub(crate) swept_through: Option<Bytes>,
     /// The split that this leader has proposed (L3): its term and position.
     pub(crate) splitting: Option<(Term, Index)>,
+    /// The split that this leader means to propose.
+    pub(crate) split_plan: Option<Plan>,
+    /// Bytes applied since a leader last looked at how large the shard is.
+    pub(crate) bytes_since_look: u64,
     /// Ticks for which it still campaigns as the child of a shard that was led here.
     pub(crate) eager_ticks: u64,
 
@@ -174,6 +179,8 @@ impl Replica {
             session_sweep_pending: false,
             swept_through: None,
             splitting: None,
+            split_plan: None,
+            bytes_since_look: 0,
             eager_ticks: 0,
             reads_new: Vec::new(),
             reads_round: BTreeMap::new(),

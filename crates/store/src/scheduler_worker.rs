@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use quorate_proto::{Answer, ControlCommand, ForwardBody, Op, Session, UnknownReason};
+use quorate_storage::ShardId;
 use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
@@ -25,6 +26,8 @@ const FIRST_ATTEMPT: u64 = RequestId::DRIVER_MAX.0 + 1;
 pub(crate) enum Purpose {
     /// The driver asked, and is given the answer.
     Driver(RequestId),
+    /// Ids for what a split of this shard makes.
+    Split(ShardId),
 }
 
 /// Something that the controller has been asked and has not answered.
@@ -148,12 +151,13 @@ impl<E: Engine> Store<E> {
     /// The controller answers.
     fn controller_answered(
         &mut self,
-        _times: Times,
+        times: Times,
         purpose: Purpose,
         answer: Answer,
     ) -> Result<(), StoreError> {
         match purpose {
             Purpose::Driver(id) => self.out.replies.push((id, ClientOutcome::Done(answer))),
+            Purpose::Split(shard) => self.ids_for_split(times, shard, &answer)?,
         }
         Ok(())
     }

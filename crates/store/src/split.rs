@@ -17,19 +17,19 @@ use quorate_raft::{ConfState, Entry, HardState, Payload, ReplicaId, Role, mutant
 use quorate_storage::ShardId;
 use quorate_storage::engine::{BatchSeq, Engine};
 
-use crate::Target;
 use crate::apply::{passed, put_descriptor, settle};
 use crate::bootstrap::FIRST;
 use crate::descriptor::{Applied, Descriptor, members_only};
 use crate::error::StoreError;
 use crate::io::{LogToken, Times};
-use crate::kv::{Txn, sessions};
+use crate::kv::{self, Txn, sessions};
 use crate::lanes::Routed;
 use crate::membership::is_settled;
 use crate::rebuild::Rebuild;
 use crate::replica::{NewWrite, Replica};
 use crate::router::Place;
 use crate::store::Store;
+use crate::{ClientOutcome, Refusal, Target};
 
 /// Election timeouts for which the replica beside the shard's leader campaigns for the new shard.
 const EAGER_TIMEOUTS: u64 = 4;
@@ -95,23 +95,40 @@ impl<E: Engine> Store<E> {
                 Ok(split) => return self.propose_split(times, at, split, write),
                 Err(error) => error,
             },
-            (None, _) => CommandError::SlotNotInside,
-            (_, None) => CommandError::WrongIds,
+            (None, Some(_)) => CommandError::SlotNotInside,
+            (slot, None) => match self.can_split(at, slot) {
+                Ok(()) => {
+                    self.plan_split(at, slot, write);
+                    return slot.map_or(Ok(()), |slot| self.name_split(times, at, slot));
+                }
+                Err(error) => error,
+            },
         };
         self.answer(write.waiter, Outcome::Done(Answer::Error(refusal)));
         Ok(())
     }
 
-    /// The split that a wish asks for, if it can be made now.
-    fn split_at(&self, at: usize, slot: u16, ids: &SplitIds) -> Result<Split, CommandError> {
+    /// Whether a split could be proposed now.
+    fn can_split(&self, at: usize, slot: Option<u16>) -> Result<(), CommandError> {
         let replica = &self.replicas[at];
         let descriptor = &replica.descriptor;
-        if replica.is_splitting() {
+        let (start, end) = (descriptor.start_slot, descriptor.end_slot);
+        if replica.is_splitting() || replica.split_plan.is_some() {
             return Err(CommandError::SplitUnderWay);
         }
         if !is_settled(&descriptor.conf_state, &descriptor.membership) {
             return Err(CommandError::ChangeUnderWay);
         }
+        if slot.is_some_and(|slot| slot <= start || slot >= end) || end.saturating_sub(start) < 2 {
+            return Err(CommandError::SlotNotInside);
+        }
+        Ok(())
+    }
+
+    /// The split that a wish asks for, if it can be made now.
+    fn split_at(&self, at: usize, slot: u16, ids: &SplitIds) -> Result<Split, CommandError> {
+        self.can_split(at, Some(slot))?;
+        let descriptor = &self.replicas[at].descriptor;
         let members = &descriptor.membership.members;
         let is_known = self.router.replica_of(ids.child).is_some()
             || self.router.told(ids.child).is_some()
@@ -130,24 +147,6 @@ impl<E: Engine> Store<E> {
         };
         check(descriptor, &split)?;
         Ok(split)
-    }
-
-    fn propose_split(
-        &mut self,
-        times: Times,
-        at: usize,
-        split: Split,
-        write: NewWrite,
-    ) -> Result<(), StoreError> {
-        self.take_write(times, at, Op::Split(Box::new(split)), None, write);
-        let before = self.replicas[at].raft.last_index();
-        self.propose_new(times, at)?;
-        let replica = &mut self.replicas[at];
-        let last = replica.raft.last_index();
-        if last > before {
-            replica.splitting = Some((replica.raft.term(), last));
-        }
-        Ok(())
     }
 
     /// Applies the entry of a split, in a batch of its own.
@@ -256,11 +255,7 @@ impl<E: Engine> Store<E> {
         let applied = Applied {
             index: FIRST.0,
             term: FIRST.1,
-            stamp_ms: if mutant!("shards-time-not-inherited") {
-                0
-            } else {
-                replica.applied.stamp_ms
-            },
+            stamp_ms: replica.applied.stamp_ms, // T1
         };
         let table = (parent.sessions, table);
         let shard = parent.shard;
@@ -389,6 +384,16 @@ impl<E: Engine> Store<E> {
 
     /// A request that came back because its slot has another shard: it goes to whoever leads that.
     pub(crate) fn reroute(&mut self, routed: Routed) {
+        let names_key = kv::slot_of_body(&routed.request.body).is_some();
+        if matches!(routed.request.target, Target::Shard(_)) && names_key {
+            // The shard was named, and does not have the key.
+            let outcome = match routed.unsure {
+                Some(reason) => ClientOutcome::Unknown(reason),
+                None => ClientOutcome::NotApplied(Refusal::ShardSplit),
+            };
+            self.conclude(&routed, outcome);
+            return;
+        }
         let leader = match self.router.place_of(routed.request.target) {
             Some(Place::Here(at)) => self.replicas[at].leader_store(),
             Some(Place::Elsewhere(shard)) => self.router.told(shard).and_then(|info| info.leader),

@@ -40,6 +40,7 @@ impl<E: Engine> Store<E> {
             }
             self.leader_tick(times, at);
             self.membership_tick(times, at)?;
+            self.split_tick(times, at)?;
             self.shard_map_tick(times, at);
             if (self.ticks + at as u64).is_multiple_of(SWEEP_TICKS) {
                 self.sweep(times, at)?;

@@ -1,4 +1,4 @@
-//! QUORATE REPLICA, QUORATE TRANSFER and QUORATE STORES: who holds a shard, and who is to hold it.
+//! QUORATE REPLICA, QUORATE TRANSFER, QUORATE SPLIT and QUORATE STORES: who holds a shard, and who is to hold what.
 //!
 //! Any node takes these and forwards them to the shard's leader, whatever the mode of the connection.
 
@@ -64,6 +64,26 @@ pub(super) fn transfer(session: &mut ClientSession, args: &Args, ctx: &mut Clien
     }
     let to = store(args.get(3))?;
     send(session, args.get(2), Manage::Transfer { to }, ctx)
+}
+
+/// `QUORATE SPLIT shard [slot]`: OK once the slots from `slot` on are a shard of their own; without a slot, about half
+/// of the data.
+pub(super) fn split(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    let slot = match args.len() {
+        3 => None,
+        4 => {
+            let wrong = || Failure::Fixed("ERR the slot is not a number from 1 to 16383");
+            let slot = id(args.get(3), wrong())?;
+            Some(
+                u16::try_from(slot)
+                    .ok()
+                    .filter(|slot| (1..16384).contains(slot))
+                    .ok_or_else(wrong)?,
+            )
+        }
+        _ => return Err(Failure::Arity("quorate|split")),
+    };
+    send(session, args.get(2), Manage::Split { slot, ids: None }, ctx)
 }
 
 fn send(session: &mut ClientSession, shard: &[u8], wish: Manage, ctx: &mut ClientContext<'_>) -> Handled {

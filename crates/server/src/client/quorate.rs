@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::{ClientContext, ClientSession, Handled, manage};
 use crate::resp::Args;
 
-/// QUORATE MODE, SHARDS, STORES, REPLICA and TRANSFER; all others are the node's.
+/// QUORATE MODE, SHARDS, STORES, REPLICA, TRANSFER and SPLIT; all others are the node's.
 pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"mode" => mode(session, args),
@@ -14,6 +14,7 @@ pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut Client
         b"stores" => manage::stores(session, args, ctx),
         b"replica" => manage::replica(session, args, ctx),
         b"transfer" => manage::transfer(session, args, ctx),
+        b"split" => manage::split(session, args, ctx),
         _ => {
             session.send_to_node(ctx, args);
             Ok(())

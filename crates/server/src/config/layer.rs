@@ -194,6 +194,14 @@ pub struct ConfigLayer {
         help_heading = "Storage"
     )]
     pub snapshot_bytes_per_second: Option<ByteSize>,
+    /// A shard with more keys and values is split in two; 0: only by hand [default: 4GiB]
+    #[arg(
+        long,
+        env = "QUORATE_SPLIT_BYTES",
+        value_name = "SIZE",
+        help_heading = "Storage"
+    )]
+    pub split_bytes: Option<ByteSize>,
     /// Who syncs the log. inline: the reactor. thread: a thread beside it. auto: inline while syncs are quick
     /// [default: auto]
     #[arg(long, env = "QUORATE_LOG_SYNC", value_name = "HOW", help_heading = "Storage")]
@@ -241,6 +249,7 @@ impl ConfigLayer {
                 .or(below.log_retention_bytes_per_shard),
             log_retention_bytes: self.log_retention_bytes.or(below.log_retention_bytes),
             low_space_bytes: self.low_space_bytes.or(below.low_space_bytes),
+            split_bytes: self.split_bytes.or(below.split_bytes),
             snapshot_bytes_per_second: self.snapshot_bytes_per_second.or(below.snapshot_bytes_per_second),
             log_sync: self.log_sync.or(below.log_sync),
             log_level: self.log_level.or(below.log_level),

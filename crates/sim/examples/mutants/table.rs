@@ -596,21 +596,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "split",
-        "shards-time-not-inherited",
-        SPLITS,
-        "T1: the time of the new shard begins anew",
-    ),
-    mutant(
-        "split",
         "lease-through-a-split",
         SPLITS,
         "L3: the leader keeps its lease from proposing a split until it has applied it",
-    ),
-    mutant(
-        "split",
-        "range-not-checked-after-waiting",
-        SPLITS,
-        "R2: a read that waited is answered although its slot has another shard by now",
     ),
     mutant(
         "split",

@@ -11,6 +11,7 @@
 //! | leader completeness | Raft 5.4 | `leader_completeness` |
 //! | state machine safety | Raft 5.4.3 | `state_machine` |
 //! | one lease at a time | rules L | `leases` |
+//! | no lease while a split is under way | L3 | `split_lease` |
 //! | what was vouched for survives | rules P | `durability` |
 //! | every slot is in exactly one shard | | `ranges`, and by each store's routes `coverage` |
 //! | members are who they are said to be | rules M | `members` |
@@ -28,6 +29,7 @@ mod log_matching;
 mod members;
 mod mirror;
 mod ranges;
+mod split_lease;
 mod state_machine;
 mod votes;
 
@@ -48,6 +50,7 @@ pub(crate) use log_matching::LogMatching;
 pub(crate) use members::Members;
 pub(crate) use mirror::{Mirror, Mirrors, hash_of};
 use ranges::Ranges;
+use split_lease::SplitLease;
 pub(crate) use state_machine::StateMachine;
 pub(crate) use votes::Votes;
 
@@ -84,6 +87,7 @@ pub(crate) struct Oracles {
     pub(crate) log_bounds: LogBounds,
     members: Members,
     pub(crate) ranges: Ranges,
+    split_lease: SplitLease,
 }
 
 impl Oracles {
@@ -126,6 +130,7 @@ impl Oracles {
                 let Some(first) = entries.first() else {
                     return Ok(());
                 };
+                self.split_lease.appended(at, entries);
                 let mirror = self.mirrors.entry(at);
                 self.append_only.appended(at, first.index, mirror.last());
                 self.durability.appended(at, first.index);
@@ -184,6 +189,7 @@ impl Oracles {
         self.leases.restarted(at);
         self.election_safety.gone(at);
         self.log_bounds.gone(at);
+        self.split_lease.gone(at);
     }
 
     /// An entry was applied.
@@ -237,6 +243,7 @@ impl Oracles {
         let at = (node, status.shard);
         self.members.seen(at, status.replica)?;
         self.ranges.seen(node, status)?;
+        self.split_lease.seen(at, status)?;
         self.mirrors.entry(at).seen_term = status.term;
         let leads = status.role == Role::Leader;
         let led = before.is_some_and(|before| before.role == Role::Leader && before.term == status.term);

@@ -133,6 +133,13 @@ impl SessionBounds {
     }
 }
 
+/// The size above which shards are split, by randomness of its own; half of the seeds have none.
+fn split_bytes(seed: u64) -> u64 {
+    let mut rng = Rng::new(seed ^ 0x5B11_7B17);
+    let bytes = rng.range_log(200, 20_000);
+    if rng.one_in(2) { 0 } else { bytes }
+}
+
 /// Everything that a seed decides before the start.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -217,6 +224,11 @@ impl Plan {
                 0
             } else {
                 rng.range_log(20_000, 10_000_000)
+            },
+            split_bytes: if profile == Profile::Splits {
+                split_bytes(seed)
+            } else {
+                0
             },
             requests_max: if rng.one_in(8) { 2 } else { 1_000 },
             low_space_bytes: 64 << 10,

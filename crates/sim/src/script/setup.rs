@@ -37,6 +37,7 @@ impl Setup {
         plan.store.session_ttl_ms = 24 * 3_600_000;
         plan.store.sessions_max = 100_000;
         plan.store.session_bytes_max = 64 << 20;
+        plan.store.split_bytes = 0;
         plan.store.append_bytes_max = 1 << 20;
         plan.store.snapshot_chunk_bytes = 4_096;
         plan.store.durable_every_bytes = 1_000;

@@ -346,6 +346,12 @@ pub(super) fn split_data_key(encoded: &Bytes) -> Option<(ScanPosition, Bytes)> {
     Some((position, encoded.slice(HEADER_BYTES + POSITION_BYTES..)))
 }
 
+/// The slot of a data key; `None` if it is not one.
+#[must_use]
+pub fn slot_of_data_key(encoded: &[u8]) -> Option<u16> {
+    split_position(encoded.get(HEADER_BYTES..)?).map(|(position, _)| position.slot)
+}
+
 /// Deadline and user's key of an expiry-index key; `None` if it is not one. Copies nothing.
 pub(super) fn split_expiry_key(encoded: &Bytes) -> Option<(u64, Bytes)> {
     let deadline = encoded.get(HEADER_BYTES..)?.first_chunk::<DEADLINE_BYTES>()?;

@@ -44,8 +44,8 @@ pub use expiry::{Due, due};
 pub use glob::glob_match;
 pub use layout::{
     KEY_BYTES_MAX, Space, Spaces, answer_range, control_key, control_range, data_key, data_range, data_slots,
-    expiry_key, expiry_range, longest_key, scan_position, session_range, slot_of, slot_of_body, slot_of_op,
-    slot_of_query,
+    expiry_key, expiry_range, longest_key, scan_position, session_range, slot_of, slot_of_body,
+    slot_of_data_key, slot_of_op, slot_of_query,
 };
 pub use query::{Read, ReadTime, query};
 pub use transfer::{Exported, export, import_key};
