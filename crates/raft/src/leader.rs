@@ -6,7 +6,7 @@ use crate::raft::{Proposed, Raft};
 use crate::read_only::ReadRequest;
 use crate::{
     Buffers, ConfChange, ConfChangeError, Index, MessageBody, Payload, ProgressState, ProposeError,
-    ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role, StepError, Storage, Term,
+    ReadContext, ReadOnlyOption, ReadState, RejectHint, ReplicaId, Role, StepError, Storage, Term,
 };
 
 impl<S: Storage> Raft<S> {
@@ -201,11 +201,7 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    fn heartbeat_answered(
-        &mut self,
-        at: usize,
-        context: Option<crate::ReadContext>,
-    ) -> Result<(), StepError> {
+    fn heartbeat_answered(&mut self, at: usize, context: Option<ReadContext>) -> Result<(), StepError> {
         let last = self.log.last_index();
         let from = self.tracker.progress.id_at(at);
         let progress = self.tracker.progress.at_mut(at);
@@ -218,15 +214,7 @@ impl<S: Storage> Raft<S> {
         let Some(context) = context.filter(|_| self.config.read_only == ReadOnlyOption::Safe) else {
             return Ok(());
         };
-        let Some(acks) = self.read_only.acknowledge(from, context) else {
-            return Ok(());
-        };
-        let vote = |id| acks.contains(&id).then_some(true);
-        if self.tracker.config.voters.vote_result(vote) == VoteResult::Won {
-            for (request, index) in self.read_only.confirm(context) {
-                self.answer_read(request, index);
-            }
-        }
+        self.acknowledge_read(from, context);
         Ok(())
     }
 
@@ -241,16 +229,31 @@ impl<S: Storage> Raft<S> {
             }
             return Ok(());
         }
-        // A leader that was demoted may lead a group whose only voter is another: that one could have replaced it.
-        let alone = self.tracker.is_singleton() && self.tracker.config.voters.contains(self.id);
-        let needs_no_round = alone || self.config.read_only == ReadOnlyOption::LeaseBased;
-        if needs_no_round || mutant!("read-index-without-a-round") {
+        if self.config.read_only == ReadOnlyOption::LeaseBased || mutant!("read-index-without-a-round") {
             self.answer_read(request, self.log.commit);
             return Ok(());
         }
-        self.read_only.add(request, self.log.commit, self.id);
-        self.broadcast_heartbeat(Some(request.context));
+        self.read_only.add(request, self.log.commit);
+        // Its own acknowledgement is all that it needs if no other votes, in neither half.
+        if !self.acknowledge_read(self.id, request.context) {
+            self.broadcast_heartbeat(Some(request.context));
+        }
         Ok(())
+    }
+
+    /// A member acknowledged a round of heartbeats. Returns whether that confirmed it.
+    fn acknowledge_read(&mut self, from: ReplicaId, context: ReadContext) -> bool {
+        let Some(acks) = self.read_only.acknowledge(from, context) else {
+            return false;
+        };
+        let vote = |id| acks.contains(&id).then_some(true);
+        let is_confirmed = self.tracker.config.voters.vote_result(vote) == VoteResult::Won;
+        if is_confirmed {
+            for (request, index) in self.read_only.confirm(context) {
+                self.answer_read(request, index);
+            }
+        }
+        is_confirmed
     }
 
     fn release_early_reads(&mut self) -> Result<(), StepError> {

@@ -159,10 +159,6 @@ impl Tracker {
         }
     }
 
-    pub(crate) fn is_singleton(&self) -> bool {
-        self.config.voters.incoming.ids().len() == 1 && !self.config.voters.is_joint()
-    }
-
     /// The highest index that a quorum has stored.
     pub(crate) fn committed(&self) -> Index {
         if mutant!("learners-count-for-commit") && !self.config.voters.is_joint() {

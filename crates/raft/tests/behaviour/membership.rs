@@ -348,6 +348,31 @@ fn a_leader_without_a_vote_asks_the_only_voter_before_it_answers_a_read() {
     );
 }
 
+/// Found by seed 3979 of the safety runs: a sole member that had entered a joint configuration with itself as both
+/// halves waited for a heartbeat's answer that nobody was there to give. Its own acknowledgement is a quorum of both.
+#[test]
+fn a_sole_voter_in_both_halves_answers_reads_without_a_round() {
+    let mut node = member(1);
+    node.campaign().expect("campaign");
+    settle(&mut node);
+    let joint = ConfChange {
+        transition: ConfChangeTransition::Explicit,
+        ..change(ConfChangeKind::AddLearner, 2)
+    };
+    let conf_state = node.apply_conf_change(&joint).expect("fits");
+    assert_eq!(
+        (conf_state.voters, conf_state.voters_outgoing),
+        (vec![ReplicaId(1)], vec![ReplicaId(1)])
+    );
+    let context = ReadContext(7);
+    node.read_index(context).expect("a leader");
+    let index = Index(1);
+    assert_eq!(
+        node.ready().expect("memory").read_states,
+        [ReadState { index, context }]
+    );
+}
+
 /// A committed change that is not applied may have taken this member's vote, or given others one. Campaigning before
 /// it is applied would count the majority of a configuration that is past (thesis §4.1).
 #[test]
