@@ -262,6 +262,31 @@ pub struct Split {
     pub epoch: Epoch,
 }
 
+impl Op {
+    /// The keys that it names, in their order; none for one on the whole shard.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        let (key, pairs, due): (_, &[_], &[_]) = match self {
+            Op::Set { key, .. }
+            | Op::Append { key, .. }
+            | Op::SetRange { key, .. }
+            | Op::Increment { key, .. }
+            | Op::IncrementFloat { key, .. }
+            | Op::GetDelete { key }
+            | Op::GetExpire { key, .. }
+            | Op::Delete { key }
+            | Op::Expire { key, .. }
+            | Op::Persist { key } => (Some(key), &[], &[]),
+            Op::SetAllIfAbsent { pairs } => (None, pairs, &[]),
+            Op::Sweep { due } => (None, &[], due),
+            Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => {
+                (None, &[], &[])
+            }
+        };
+        let pairs = pairs.iter().map(|(key, _)| key);
+        key.into_iter().chain(pairs).chain(due.iter().map(|(_, key)| key))
+    }
+}
+
 /// A read.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Query {

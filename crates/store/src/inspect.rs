@@ -118,29 +118,10 @@ impl LoggedEntry {
     #[must_use]
     pub fn concerns(&self, key: &[u8]) -> bool {
         match &self.content {
-            Content::Command(command) => concerns(&command.op, key),
+            Content::Command(command) => command.op == Op::Flush || command.op.keys().any(|own| own == key),
             Content::Unreadable(_) => true,
             Content::Empty | Content::ConfChange(_) => false,
         }
-    }
-}
-
-fn concerns(op: &Op, of: &[u8]) -> bool {
-    match op {
-        Op::Set { key, .. }
-        | Op::Append { key, .. }
-        | Op::SetRange { key, .. }
-        | Op::Increment { key, .. }
-        | Op::IncrementFloat { key, .. }
-        | Op::GetDelete { key }
-        | Op::GetExpire { key, .. }
-        | Op::Delete { key }
-        | Op::Expire { key, .. }
-        | Op::Persist { key } => key == of,
-        Op::SetAllIfAbsent { pairs } => pairs.iter().any(|(key, _)| key == of),
-        Op::Sweep { due } => due.iter().any(|(_, key)| key == of),
-        Op::Flush => true,
-        Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => false,
     }
 }
 

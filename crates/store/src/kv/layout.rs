@@ -57,21 +57,7 @@ const _: () = assert!(KEY_BYTES_MAX + 16 <= quorate_storage::engine::KEY_BYTES_M
 #[must_use]
 pub fn longest_key(body: &ForwardBody) -> usize {
     match body {
-        ForwardBody::Write(op) => match op {
-            Op::Set { key, .. }
-            | Op::Append { key, .. }
-            | Op::SetRange { key, .. }
-            | Op::Increment { key, .. }
-            | Op::IncrementFloat { key, .. }
-            | Op::GetDelete { key }
-            | Op::GetExpire { key, .. }
-            | Op::Delete { key }
-            | Op::Expire { key, .. }
-            | Op::Persist { key } => key.len(),
-            Op::SetAllIfAbsent { pairs } => pairs.iter().map(|(key, _)| key.len()).max().unwrap_or(0),
-            Op::Sweep { due } => due.iter().map(|(_, key)| key.len()).max().unwrap_or(0),
-            Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => 0,
-        },
+        ForwardBody::Write(op) => op.keys().map(Bytes::len).max().unwrap_or(0),
         ForwardBody::Manage(_) => 0,
         ForwardBody::Read(query) => match query {
             Query::Get { key }
@@ -87,26 +73,10 @@ pub fn longest_key(body: &ForwardBody) -> usize {
 /// The slot that a write was routed by; `None` for one on the whole shard.
 #[must_use]
 pub fn slot_of_op(op: &Op) -> Option<u16> {
-    let key = match op {
-        Op::Set { key, .. }
-        | Op::Append { key, .. }
-        | Op::SetRange { key, .. }
-        | Op::Increment { key, .. }
-        | Op::IncrementFloat { key, .. }
-        | Op::GetDelete { key }
-        | Op::GetExpire { key, .. }
-        | Op::Delete { key }
-        | Op::Expire { key, .. }
-        | Op::Persist { key } => key,
-        Op::SetAllIfAbsent { pairs } => &pairs.first()?.0,
-        Op::Sweep { .. }
-        | Op::Flush
-        | Op::Noop
-        | Op::ExpireSessions { .. }
-        | Op::Control(_)
-        | Op::Split(_) => return None,
-    };
-    Some(slot_of(key))
+    if matches!(op, Op::Sweep { .. }) {
+        return None;
+    }
+    op.keys().next().map(|key| slot_of(key))
 }
 
 /// The slot that a request was routed by; `None` for one on the whole shard.
