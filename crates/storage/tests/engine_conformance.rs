@@ -166,9 +166,33 @@ impl Factory for Buffered {
     }
 }
 
+/// The suite, and what it cannot ask because it starts no thread: a snapshot is read on another one meanwhile.
+fn conforms(factory: &mut impl Factory) {
+    suite::run(factory);
+    factory.reset();
+    let script = Script {
+        seed: 8,
+        keys: 100,
+        value_bytes_max: 50,
+    };
+    let mut engine = factory.open();
+    for number in 1..=50 {
+        engine.write(script.batch(number)).unwrap();
+    }
+    let snapshot = engine.snapshot();
+    let reader = std::thread::spawn(move || (0..20).map(|_| contents(&snapshot)).collect::<Vec<_>>());
+    for number in 51..=200 {
+        engine.write(script.batch(number)).unwrap();
+    }
+    let expected = script.contents(50);
+    assert!(reader.join().unwrap().into_iter().all(|seen| seen == expected));
+    assert!(contents(&engine) == script.contents(200));
+    factory.kill(engine);
+}
+
 #[test]
 fn the_memtable_over_fjall_keeps_the_contract() {
-    suite::run(&mut Buffered(Fjall::new("buffered")));
+    conforms(&mut Buffered(Fjall::new("buffered")));
 }
 
 #[test]
@@ -271,12 +295,12 @@ fn batch(key: &'static str, value: &'static str) -> WriteBatch {
 
 #[test]
 fn model_conforms() {
-    suite::run(&mut Model::default());
+    conforms(&mut Model::default());
 }
 
 #[test]
 fn fjall_conforms() {
-    suite::run(&mut Fjall::new("conforms"));
+    conforms(&mut Fjall::new("conforms"));
 }
 
 /// The model is of use only if its crashes differ: some seed keeps everything, some nothing, some a part.
