@@ -1,6 +1,7 @@
 //! Seeds, chance, and what every row checks.
 
 use quorate_sim::{SECOND, Violation, World};
+use quorate_storage::disk::SplitMix64;
 
 /// What the table asks of rows G, T and S.
 pub(crate) const CLUSTER_SEEDS: u64 = 30;
@@ -28,24 +29,16 @@ pub(crate) fn row(id: &str, full: u64, run: impl Fn(u64) -> Result<(), Violation
     }
 }
 
-/// Chance of a test, from its seed (SplitMix64).
-pub(crate) struct Chance(u64);
+/// Chance of a test, from its seed.
+pub(crate) struct Chance(SplitMix64);
 
 impl Chance {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5EED_0F1A_B5C0_FFEE)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        Self(SplitMix64::new(seed ^ 0x5EED_0F1A_B5C0_FFEE))
     }
 
     pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.0.below(end)
     }
 
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
