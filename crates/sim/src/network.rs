@@ -114,6 +114,12 @@ impl Network {
         self.plan.wire
     }
 
+    /// Half as many messages as before are lost or late.
+    pub(crate) fn ease(&mut self) {
+        self.plan.drop_ppm /= 2;
+        self.plan.tail_ppm /= 2;
+    }
+
     /// From here on the network loses, repeats and delays nothing unduly.
     pub(crate) fn calm_down(&mut self) {
         self.plan.drop_ppm = 0;

@@ -14,7 +14,7 @@ use crate::world::{Counts, World};
 const ASSERTION: &str = "no assertion fails";
 
 /// How many times its planned length the phase with faults lasts at most, for clients that got little done.
-const LONGEST: u64 = 40;
+const LONGEST: u64 = 8;
 
 /// A simulation in which everything held.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -152,7 +152,12 @@ pub fn run_recorded(
 /// Faults, for as long as the plan says and until the clients have asked enough; then healing.
 fn both_phases(world: &mut World, plan: &Plan) -> Result<Option<Recovery>, Violation> {
     world.run_until(plan.fault_us)?;
+    let mut lengths = 1;
     while world.operations() < plan.operations_min && world.now_us() < plan.fault_us * LONGEST {
+        if world.now_us() >= plan.fault_us * lengths {
+            lengths += 1;
+            world.ease_network();
+        }
         world.run_until(world.now_us() + 1_000_000)?;
     }
     if world.is_over() {

@@ -264,6 +264,12 @@ impl World {
         outcomes.writes_done + outcomes.reads_done + outcomes.unknown
     }
 
+    /// Another planned length of the phase with faults has passed, and clients got little done: a network on which
+    /// messages take longer than an election timeout lets nobody lead (Raft paper §5.6). Faults become rarer likewise.
+    pub(crate) fn ease_network(&mut self) {
+        self.network.ease();
+    }
+
     fn is_life(&self, node: usize, life: u64) -> bool {
         self.nodes[node].is_up() && self.nodes[node].life == life
     }
