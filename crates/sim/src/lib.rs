@@ -49,6 +49,7 @@ mod run;
 pub mod script;
 mod shrink;
 mod trace;
+mod witness;
 mod workload;
 mod world;
 

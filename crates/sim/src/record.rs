@@ -9,11 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_proto::{Answer, ExpireCondition, ForwardBody, Op, Query, SetCondition, SetExpiry};
+use quorate_raft::{Entry, Index};
+use quorate_storage::ShardId;
 use quorate_store::{ClientOutcome, ClientRequest, RequestId, Target};
 
 use crate::linearizability::{
-    self, Budget, Command, Condition, Deadline, History, OperationId, Unit, Verdict, check_kv,
+    self, Budget, Command, Condition, Deadline, History, OperationId, Unit, Verdict,
 };
+use crate::witness::Witness;
 
 /// What one simulation's history may cost. Steps and bytes only: a verdict must not depend on the machine.
 const BUDGET: Budget = Budget {
@@ -32,6 +35,7 @@ pub(crate) struct Recorder {
     beyond_the_model: BTreeSet<Bytes>,
     stale_reads: bool,
     now_ns: u64,
+    witness: Witness,
 }
 
 impl Recorder {
@@ -43,6 +47,7 @@ impl Recorder {
             beyond_the_model: BTreeSet::new(),
             stale_reads,
             now_ns: 0,
+            witness: Witness::default(),
         }
     }
 
@@ -89,6 +94,23 @@ impl Recorder {
         }
     }
 
+    /// An entry was applied for the first time by any replica.
+    pub(crate) fn applied(&mut self, now_us: u64, shard: ShardId, entry: &Entry) {
+        let at = self.tick(now_us);
+        self.witness.applied(at, shard, entry);
+    }
+
+    /// A leader has applied this much.
+    pub(crate) fn led(&mut self, now_us: u64, shard: ShardId, applied: Index) {
+        let at = self.tick(now_us);
+        self.witness.led(at, shard, applied);
+    }
+
+    /// What the logs tell.
+    pub(crate) fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
     /// The history, without the keys that the model does not know enough about.
     pub(crate) fn history(&self) -> History {
         let mut known = History::new(self.history.unit());
@@ -112,9 +134,9 @@ impl Recorder {
     /// Judges it.
     pub(crate) fn verdict(&self) -> Verdict {
         if self.beyond_the_model.is_empty() {
-            check_kv(&self.history, &BUDGET)
+            self.witness.judge(&self.history, &BUDGET)
         } else {
-            check_kv(&self.history(), &BUDGET)
+            self.witness.judge(&self.history(), &BUDGET)
         }
     }
 }

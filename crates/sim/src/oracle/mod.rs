@@ -193,7 +193,7 @@ impl Oracles {
     }
 
     /// An entry was applied.
-    pub(crate) fn applied(&mut self, at: At, entry: &Entry) -> Result<(), Violation> {
+    pub(crate) fn applied(&mut self, at: At, entry: &Entry) -> Result<bool, Violation> {
         if let Payload::ConfChange(change) = &entry.payload {
             let mirrors = &self.mirrors;
             let has_state = |node| {
@@ -203,9 +203,10 @@ impl Oracles {
             };
             self.members.applied(at.1, entry.index, change, has_state)?;
         }
-        self.state_machine
-            .applied(at, entry.index, entry.term, hash_of(entry))?;
-        self.committed(at, entry.index, entry.term, hash_of(entry), None)
+        let hash = hash_of(entry);
+        let is_first = self.state_machine.applied(at, entry.index, entry.term, hash)?;
+        self.committed(at, entry.index, entry.term, hash, None)?;
+        Ok(is_first)
     }
 
     fn committed(

@@ -3,6 +3,7 @@
 //! amounts to is the same everywhere: equal positions have equal digests.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use quorate_raft::{Index, Term};
 use quorate_storage::ShardId;
@@ -17,10 +18,17 @@ pub(crate) struct StateMachine {
 }
 
 impl StateMachine {
-    pub(crate) fn applied(&mut self, at: At, index: Index, term: Term, hash: u64) -> Result<(), Violation> {
-        let first = *self.applied.entry((at.1, index)).or_insert((term, hash));
+    /// Whether it is the first replica that applied the entry.
+    pub(crate) fn applied(&mut self, at: At, index: Index, term: Term, hash: u64) -> Result<bool, Violation> {
+        let first = match self.applied.entry((at.1, index)) {
+            Entry::Vacant(entry) => {
+                entry.insert((term, hash));
+                return Ok(true);
+            }
+            Entry::Occupied(entry) => *entry.get(),
+        };
         if first == (term, hash) {
-            return Ok(());
+            return Ok(false);
         }
         let detail = format!(
             "shard {}: node {} applied at {index} an entry of term {term}; another one of term {} was applied before",
@@ -55,8 +63,8 @@ mod tests {
     fn another_entry_or_another_content_at_a_position_is_seen() {
         let shard = ShardId(1);
         let mut oracle = StateMachine::default();
-        assert_eq!(oracle.applied((0, shard), Index(2), Term(2), 5), Ok(()));
-        assert_eq!(oracle.applied((1, shard), Index(2), Term(2), 5), Ok(()));
+        assert_eq!(oracle.applied((0, shard), Index(2), Term(2), 5), Ok(true));
+        assert_eq!(oracle.applied((1, shard), Index(2), Term(2), 5), Ok(false));
         assert!(oracle.applied((2, shard), Index(2), Term(3), 5).is_err());
         assert!(oracle.applied((2, shard), Index(2), Term(2), 6).is_err());
         assert_eq!(oracle.digest((0, shard), Index(2), 9), Ok(()));

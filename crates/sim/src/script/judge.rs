@@ -7,7 +7,7 @@ use quorate_proto::{ForwardBody, Op};
 
 use super::call::{Ended, Operation};
 use crate::judge::LINEARIZABLE;
-use crate::linearizability::{self, Budget, History, Outcome, Unit, Verdict, check_kv};
+use crate::linearizability::{self, Budget, History, Outcome, Unit, Verdict};
 use crate::oracle::Violation;
 use crate::record::{Meaning, meaning, told};
 use crate::world::World;
@@ -33,7 +33,7 @@ impl World {
     ///
     /// When it is not linearizable.
     pub fn check_history(&self) -> Result<Option<String>, Violation> {
-        match check_kv(&self.script_history(), &BUDGET) {
+        match self.workload.witness().judge(&self.script_history(), &BUDGET) {
             Verdict::Linearizable => Ok(None),
             Verdict::Unknown(why) => Ok(Some(why)),
             Verdict::NotLinearizable(explanation) => {
@@ -128,6 +128,7 @@ fn history(calls: &[Operation], stale_reads: bool) -> History {
 mod tests {
     use super::super::call::ClientId;
     use super::*;
+    use crate::linearizability::check_kv;
     use quorate_proto::{Answer, Query};
 
     fn call(body: ForwardBody, called_us: u64, ended: Option<Ended>, open_attempts: u64) -> Operation {

@@ -1,6 +1,8 @@
 //! Answers: each is due once and in time, and is judged by its key's history.
 
 use quorate_proto::{Answer, UnknownReason};
+use quorate_raft::{Entry, Index};
+use quorate_storage::ShardId;
 use quorate_store::{ClientOutcome, RequestId};
 
 use super::key::{Kind, Use};
@@ -9,6 +11,7 @@ use super::{Answered, Asker, Pending, Workload, node_of};
 use crate::judge::{LINEARIZABLE, OUTCOME, Seen};
 use crate::linearizability::{History, Verdict};
 use crate::oracle::Violation;
+use crate::witness::Witness;
 
 impl Workload {
     /// A node takes a request now, by its own clock.
@@ -200,6 +203,21 @@ impl Workload {
 
     pub(crate) fn under_way(&self) -> usize {
         self.pending.len()
+    }
+
+    /// An entry was applied for the first time by any replica.
+    pub(crate) fn applied(&mut self, now_us: u64, shard: ShardId, entry: &Entry) {
+        self.recorder.applied(now_us, shard, entry);
+    }
+
+    /// A leader has applied this much.
+    pub(crate) fn led(&mut self, now_us: u64, shard: ShardId, applied: Index) {
+        self.recorder.led(now_us, shard, applied);
+    }
+
+    /// What the logs tell about writes.
+    pub(crate) fn witness(&self) -> &Witness {
+        self.recorder.witness()
     }
 
     /// What the clients saw so far.

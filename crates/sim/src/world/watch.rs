@@ -24,7 +24,15 @@ impl World {
         self.check_leaving(node, turn)?;
         for (shard, entry) in &turn.applied {
             self.counts.applied += 1;
-            self.oracles.applied((node, *shard), entry)?;
+            // What shard 0 holds is not the clients', and it is emptied now and then.
+            if self.oracles.applied((node, *shard), entry)? && *shard != ShardId(0) {
+                self.workload.applied(self.now_us, *shard, entry);
+            }
+            // It may have answered before it stepped down or died.
+            let led = |status: &ReplicaStatus| (status.shard, status.role) == (*shard, Role::Leader);
+            if self.status[node].iter().any(led) {
+                self.workload.led(self.now_us, *shard, entry.index);
+            }
         }
         if !lives {
             return Ok(());
@@ -53,6 +61,9 @@ impl World {
                 continue;
             }
             self.oracles.status(node, before, status)?;
+            if status.role == Role::Leader {
+                self.workload.led(self.now_us, status.shard, status.applied);
+            }
             words.extend([
                 status.shard.0,
                 status.term.0,

@@ -1,0 +1,293 @@
+//! What the shards' logs tell about the clients' writes: which of them took effect, and in which order.
+//!
+//! A write of unknown outcome may have taken effect at any later moment or never, and a search for an order has to
+//! try all of that. The simulator need not guess: it sees what is applied. A history in which each write has the moment
+//! at which it was is one of those that the search would have to find, so if the checker accepts it, the history is
+//! linearizable. If not, nothing is concluded (whose write an entry was is told by content and answer only), and the
+//! history is judged by itself.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::Bytes;
+use quorate_proto::{self as proto, Command as LogCommand, ForwardBody, Op, SessionTotals};
+use quorate_raft::{Entry, Index, Payload};
+use quorate_storage::ShardId;
+use quorate_storage::engine::{Engine, EngineError, ModelDisk, ModelEngine};
+use quorate_store::kv::sessions::{self, Standing};
+use quorate_store::kv::{self, Space, Txn};
+
+use crate::linearizability::{Answer, Budget, Command, History, Operation, Outcome, Unit, Verdict, check_kv};
+use crate::record::{Meaning, meaning, told};
+
+/// Writes in the order in which they took effect for clients: when a leader had applied them, since leaders answer.
+#[derive(Debug, Default)]
+pub(crate) struct Witness {
+    writes: Vec<Write>,
+    /// Applied, but by no leader yet; by shard in the order of its log.
+    unseen: BTreeMap<ShardId, VecDeque<(Index, Write)>>,
+    /// Each shard's time (T1).
+    stamps_ms: BTreeMap<ShardId, u64>,
+}
+
+#[derive(Debug)]
+struct Write {
+    at_ns: u64,
+    shard: ShardId,
+    stamp_ms: u64,
+    command: LogCommand,
+}
+
+impl Witness {
+    /// An entry of a shard with keys was applied for the first time.
+    pub(crate) fn applied(&mut self, at_ns: u64, shard: ShardId, entry: &Entry) {
+        let Payload::Normal(data) = &entry.payload else {
+            return;
+        };
+        // A leader's first entry is empty.
+        let Ok(command) = LogCommand::decode(data) else {
+            return;
+        };
+        let stamp_ms = self.stamps_ms.entry(shard).or_default();
+        *stamp_ms = command.stamp_ms.max(*stamp_ms);
+        let write = Write {
+            at_ns,
+            shard,
+            stamp_ms: *stamp_ms,
+            command,
+        };
+        self.unseen
+            .entry(shard)
+            .or_default()
+            .push_back((entry.index, write));
+    }
+
+    /// A leader has applied this much.
+    pub(crate) fn led(&mut self, at_ns: u64, shard: ShardId, applied: Index) {
+        let Some(unseen) = self.unseen.get_mut(&shard) else {
+            return;
+        };
+        while unseen.front().is_some_and(|(index, _)| *index <= applied) {
+            let write = unseen.pop_front().map(|(_, write)| write);
+            self.writes.extend(write.map(|write| Write { at_ns, ..write }));
+        }
+    }
+
+    /// The same history, in which each write has taken effect when an entry like it was applied, with the answer
+    /// that it then had; and the unknown ones without such an entry never. What no leader had applied in the end,
+    /// none showed to anybody.
+    fn settled(&self, history: &History) -> Result<History, EngineError> {
+        let mut operations = history.operations().to_vec();
+        let mut open: HashMap<(Bytes, Command), Vec<usize>> = HashMap::new();
+        for (at, operation) in operations.iter().enumerate() {
+            if !operation.command.is_read() && !matches!(operation.outcome, Outcome::NotApplied { .. }) {
+                let like = (operation.key.clone(), operation.command.clone());
+                open.entry(like).or_default().push(at);
+            }
+        }
+        let mut state = State::new()?;
+        for write in &self.writes {
+            let Some(answer) = state.apply(write)? else {
+                continue;
+            };
+            let body = ForwardBody::Write(write.command.op.clone());
+            let Meaning::Command(key, command) = meaning(&body) else {
+                continue;
+            };
+            let at = match history.unit() {
+                Unit::Nanoseconds => write.at_ns,
+                Unit::Microseconds | Unit::Events => write.at_ns / 1000,
+            };
+            let answer = told(&body, &answer);
+            let candidates = open.get_mut(&(key, command));
+            if let Some(found) = candidates.and_then(|among| take(among, &operations, at, &answer)) {
+                operations[found].invoked = at;
+                operations[found].outcome = Outcome::Done { at, answer };
+            }
+        }
+        let mut settled = History::new(history.unit());
+        for operation in operations {
+            if operation.outcome != Outcome::Unknown {
+                settled.push(operation);
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Judges a history: first as the log tells it, which is soon done, and if that is not accepted, by itself.
+    pub(crate) fn judge(&self, history: &History, budget: &Budget) -> Verdict {
+        let as_told = self.settled(history).map(|settled| check_kv(&settled, budget));
+        if as_told.is_ok_and(|verdict| verdict == Verdict::Linearizable) {
+            return Verdict::Linearizable;
+        }
+        check_kv(history, budget)
+    }
+}
+
+/// What the writes amount to. Keys of several shards differ, so one space holds them all; sessions do not, and each
+/// shard has a table of its own.
+struct State {
+    content: ModelEngine,
+    tables: BTreeMap<ShardId, (Space, SessionTotals)>,
+}
+
+const KEYS: Space = Space(1);
+
+impl State {
+    fn new() -> Result<Self, EngineError> {
+        Ok(Self {
+            content: ModelEngine::open(&ModelDisk::new())?,
+            tables: BTreeMap::new(),
+        })
+    }
+
+    /// What a write answers; none if its session's table kept it from running (S4).
+    fn apply(&mut self, write: &Write) -> Result<Option<proto::Answer>, EngineError> {
+        let next = Space(KEYS.0 + 1 + self.tables.len() as u32);
+        let (space, totals) = self
+            .tables
+            .entry(write.shard)
+            .or_insert((next, SessionTotals::default()));
+        let (op, stamp_ms) = (&write.command.op, write.stamp_ms);
+        let mut txn = Txn::new(&self.content);
+        let mut session = None;
+        if let Some(identity) = &write.command.session {
+            let found = sessions::standing(|key| txn.get(key), *space, totals, stamp_ms, identity)?;
+            let Standing::New(place) = found else {
+                return Ok(None);
+            };
+            session = Some((identity, place));
+        }
+        let answer = match op {
+            Op::ExpireSessions { clients } => {
+                proto::Answer::Int(sessions::expire(&mut txn, *space, totals, clients)?)
+            }
+            op => kv::apply(&mut txn, KEYS, stamp_ms, op)?,
+        };
+        if let Some((identity, place)) = session {
+            sessions::record(&mut txn, *space, totals, place, identity, op, &answer);
+        }
+        let batch = txn.into_batch();
+        self.content.write(batch)?;
+        Ok(Some(answer))
+    }
+}
+
+/// Takes out the operation that may have taken effect at this moment with this answer: the one that had to be over
+/// first, and of those of unknown outcome the oldest.
+fn take(among: &mut Vec<usize>, operations: &[Operation], at: u64, answer: &Answer) -> Option<usize> {
+    let until = |operation: &Operation| operation.ended().unwrap_or(u64::MAX);
+    let may_be = |operation: &Operation| {
+        let answered = operation.answer().is_none_or(|told| told == answer);
+        answered && operation.invoked <= at && at <= until(operation)
+    };
+    let place = (0..among.len())
+        .filter(|place| may_be(&operations[among[*place]]))
+        .min_by_key(|place| until(&operations[among[*place]]))?;
+    Some(among.remove(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_proto::{Session, SessionWrite};
+    use quorate_raft::{Index, Term};
+
+    fn append(index: u64, value: &'static str, session: Option<SessionWrite>) -> Entry {
+        let mut data = Vec::new();
+        let op = Op::Append {
+            key: "k".into(),
+            value: value.into(),
+        };
+        LogCommand {
+            stamp_ms: 0,
+            session,
+            op,
+        }
+        .encode(&mut data);
+        Entry {
+            index: Index(index),
+            term: Term(1),
+            payload: Payload::Normal(data.into()),
+        }
+    }
+
+    const SHARD: ShardId = ShardId(1);
+    const STEPS: Budget = Budget {
+        steps: 1_000_000,
+        bytes: 1 << 20,
+        time: None,
+    };
+
+    /// Appends of unknown outcome, then a read.
+    fn history(unknown: u64, read: Option<&'static str>) -> History {
+        let mut history = History::new(Unit::Nanoseconds);
+        for client in 0..unknown {
+            history.invoke(client, "k", Command::append("x"), client);
+        }
+        let id = history.invoke(unknown, "k", Command::Get, 1000);
+        history.done(id, 2000, Answer::Value(read.map(Bytes::from)));
+        history
+    }
+
+    #[test]
+    fn what_was_applied_has_a_moment_and_the_rest_never_was() {
+        let mut witness = Witness::default();
+        for (at, index, value) in [(500, 1, "x"), (600, 2, "another's"), (700, 3, "x")] {
+            witness.applied(at - 50, SHARD, &append(index, value, None));
+            witness.led(at, SHARD, Index(index));
+        }
+        witness.applied(800, SHARD, &append(4, "x", None));
+        let settled = witness.settled(&history(40, Some("xx"))).expect("in memory");
+        let moments: Vec<_> = settled
+            .operations()
+            .iter()
+            .map(|operation| (operation.invoked, operation.ended()))
+            .collect();
+        assert_eq!(moments, [(500, Some(500)), (700, Some(700)), (1000, Some(2000))]);
+        assert_eq!(
+            witness.judge(&history(40, Some("xx")), &STEPS),
+            Verdict::Linearizable
+        );
+    }
+
+    #[test]
+    fn a_history_that_the_log_does_not_explain_is_judged_by_itself() {
+        let nothing = Witness::default();
+        assert_eq!(
+            nothing.judge(&history(2, Some("x")), &STEPS),
+            Verdict::Linearizable
+        );
+        let impossible = nothing.judge(&history(1, Some("xx")), &STEPS);
+        assert!(matches!(impossible, Verdict::NotLinearizable(_)), "{impossible}");
+        // Stale: what was acknowledged is in the log, and a later read does not show it.
+        let mut witness = Witness::default();
+        witness.applied(5, SHARD, &append(1, "y", None));
+        witness.led(5, SHARD, Index(1));
+        let mut stale = history(0, None);
+        let id = stale.invoke(9, "k", Command::append("y"), 1);
+        stale.done(id, 10, Answer::Int(1));
+        let found = witness.judge(&stale, &STEPS);
+        assert!(matches!(found, Verdict::NotLinearizable(_)), "{found}");
+    }
+
+    #[test]
+    fn a_repeat_under_one_identity_took_effect_once() {
+        let mut witness = Witness::default();
+        let session = Session {
+            client: sessions::session_id(1, 0),
+            seq: 1,
+            lowest: 1,
+            position: 0,
+        };
+        let identity = SessionWrite {
+            session,
+            fingerprint: 0,
+        };
+        for index in 1..=2 {
+            witness.applied(500, SHARD, &append(index, "x", Some(identity)));
+        }
+        witness.led(500, SHARD, Index(2));
+        let settled = witness.settled(&history(2, Some("x"))).expect("in memory");
+        assert_eq!(settled.operations().len(), 2);
+    }
+}
