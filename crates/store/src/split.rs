@@ -402,3 +402,75 @@ impl<E: Engine> Store<E> {
         self.gateway.lanes.returned(routed, leader);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::{ClusterId, StoreId};
+
+    use super::*;
+    use crate::Bootstrap;
+
+    fn parent() -> Descriptor {
+        let cluster = Bootstrap {
+            cluster: ClusterId(1),
+            stores: [1, 2, 3].map(StoreId).to_vec(),
+            shards: 2,
+            replicas: 3,
+        };
+        cluster.descriptors(StoreId(1)).remove(2)
+    }
+
+    fn split(of: &Descriptor, slot: u16) -> Split {
+        Split {
+            slot,
+            child: ShardId(50),
+            replicas: (1..=3).map(|n| (ReplicaId(60 + n), StoreId(n))).collect(),
+            epoch: of.epoch,
+        }
+    }
+
+    /// PS-09: ranges are half-open, and the end of the last one is the end of the slots.
+    #[test]
+    fn ps_09_a_shard_has_its_first_slot_and_not_its_end() {
+        let parent = parent();
+        assert_eq!((parent.start_slot, parent.end_slot), (8192, 16_384));
+        let has = [8191, 8192, 16_383, 16_384].map(|slot| parent.has_slot(slot));
+        assert_eq!(has, [false, true, true, false]);
+        let (start, behind) = (split(&parent, 8192), split(&parent, 16_384));
+        assert_eq!(check(&parent, &start), Err(CommandError::SlotNotInside));
+        assert_eq!(check(&parent, &split(&parent, 8193)), Ok(()));
+        assert_eq!(check(&parent, &split(&parent, 16_383)), Ok(()));
+        assert_eq!(check(&parent, &behind), Err(CommandError::SlotNotInside));
+    }
+
+    /// PS-09: a split is made only of what its proposer saw: both parts of the epoch count.
+    #[test]
+    fn ps_09_a_split_of_another_epoch_is_void() {
+        let parent = parent();
+        for (conf_ver, version) in [(1, 0), (0, 1)] {
+            let mut changed = parent.clone();
+            changed.epoch.conf_ver += conf_ver;
+            changed.epoch.version += version;
+            assert_eq!(
+                check(&changed, &split(&parent, 9000)),
+                Err(CommandError::ShardChanged)
+            );
+        }
+    }
+
+    #[test]
+    fn a_split_names_a_new_shard_and_a_replica_for_each_store() {
+        let parent = parent();
+        let wrong = |change: &dyn Fn(&mut Split)| {
+            let mut split = split(&parent, 9000);
+            change(&mut split);
+            assert_eq!(check(&parent, &split), Err(CommandError::WrongIds), "{split:?}");
+        };
+        wrong(&|split| split.child = parent.shard);
+        wrong(&|split| split.child = ShardId(0));
+        wrong(&|split| split.replicas.truncate(2));
+        wrong(&|split| split.replicas[2].1 = StoreId(4));
+        wrong(&|split| split.replicas[1].0 = split.replicas[0].0);
+        wrong(&|split| split.replicas[0].0 = ReplicaId(0));
+    }
+}

@@ -16,5 +16,6 @@ mod generic;
 mod kv;
 mod moves;
 mod sessions;
+mod splits;
 mod stores;
 mod support;

@@ -1,6 +1,6 @@
 //! Rows on exactly-once: what is repeated runs once, and the table of what ran stays small.
 //!
-//! There are no splits yet: retry after everything else that may happen to a shard.
+//! retry after everything that may happen to a shard but a split; that is in `splits`.
 
 use quorate_proto::{Answer, ForwardBody, Op, Session};
 use quorate_sim::script::{CallId, Opened};

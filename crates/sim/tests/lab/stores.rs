@@ -21,6 +21,8 @@ const END_US: u64 = 60 * SECOND;
 /// The log GC limit of rows with `gc`, and what a replica may keep then.
 const GC_ENTRIES: u64 = 100;
 const GC_BOUND: u64 = 200;
+/// The size of a shard of rows with `split` above which it is split by itself.
+const SPLIT_BYTES: u64 = 800;
 
 /// What is left to a row.
 #[derive(Clone, Copy, Default)]
@@ -31,6 +33,7 @@ struct Generic {
     crash: bool,
     gc: bool,
     conf: bool,
+    split: bool,
 }
 
 fn setup(nodes: u64, seed: u64) -> Setup {
@@ -194,6 +197,9 @@ impl Generic {
             setup = setup.log_entries(GC_ENTRIES);
             setup.plan.store.durable_every_bytes = 2_000;
         }
+        if self.split {
+            setup.plan.store.split_bytes = SPLIT_BYTES;
+        }
         let mut world = setup.start();
         world.await_leader(1)?;
         for round in 0..3 {
@@ -210,6 +216,10 @@ impl Generic {
             if self.conf {
                 let own_chance = Chance::new(seed ^ (round << 40));
                 world.spawn(format!("operator {round}"), operator(own_chance, stop.clone()));
+            }
+            if self.split {
+                let own_chance = Chance::new(seed ^ (round << 48));
+                world.spawn(format!("splitter {round}"), splitter(own_chance, stop.clone()));
             }
             if self.part {
                 let every_us = (500 * MILLISECOND, 700 * MILLISECOND);
@@ -234,6 +244,9 @@ impl Generic {
                 world.run_for(SECOND)?;
                 check_gc(&world, GC_BOUND);
             }
+        }
+        if self.split {
+            assert!(world.shards().len() > 2, "nothing was split");
         }
         close(world)
     }
@@ -313,6 +326,31 @@ generic_rows! {
     t_24_conf_change_unreliable_recover: T(5, drop, crash, conf);
     t_25_conf_change_snapshot_unreliable_recover: T(5, drop, crash, conf, gc);
     t_26_conf_change_snapshot_unreliable_recover_concurrent_partition: T(5, drop, crash, part, conf, gc);
+    t_28_split_recover: T(1, crash, split);
+    t_29_split_recover_many_clients: T(20, crash, split);
+    t_30_split_unreliable: T(5, drop, split);
+    t_31_split_unreliable_recover: T(5, drop, crash, split);
+    t_32_split_conf_change_snapshot_unreliable_recover: T(5, drop, crash, conf, gc, split);
+    t_33_split_conf_change_snapshot_unreliable_recover_concurrent_partition:
+        T(5, drop, crash, part, conf, gc, split);
+}
+
+/// Splits by hand, wherever that may be: one client's keys are all in one slot.
+fn splitter(mut chance: Chance, stop: Rc<RefCell<bool>>) -> impl FnMut(u64, Option<&Ended>) -> Next {
+    let mut rests = false;
+    move |_, _| {
+        if *stop.borrow() {
+            return Next::End;
+        }
+        rests = !rests;
+        if rests {
+            return Next::Sleep(chance.range(100, 2_000) * MILLISECOND);
+        }
+        let slot = Some(chance.range(1, 16_384) as u16);
+        let wish = ForwardBody::Manage(Manage::Split { slot, ids: None });
+        let call = Call::new(b"", wish).to_shard(1).retry(Retry::Never);
+        call.attempt_ms(ATTEMPT_MS).into()
+    }
 }
 
 fn others(nodes: usize, not: &[usize]) -> Vec<usize> {
