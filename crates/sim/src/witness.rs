@@ -13,6 +13,7 @@ use quorate_proto::{self as proto, Command as LogCommand, ForwardBody, Op, Sessi
 use quorate_raft::{Entry, Index, Payload};
 use quorate_storage::ShardId;
 use quorate_storage::engine::{Engine, EngineError, ModelDisk, ModelEngine};
+use quorate_store::SLOTS;
 use quorate_store::kv::sessions::{self, Standing};
 use quorate_store::kv::{self, Space, Txn};
 
@@ -128,6 +129,8 @@ impl Witness {
 struct State {
     content: ModelEngine,
     tables: BTreeMap<ShardId, (Space, SessionTotals)>,
+    /// First slot, the slot behind the last, and version, as far as splits tell.
+    ranges: BTreeMap<ShardId, (u16, u16, u64)>,
 }
 
 const KEYS: Space = Space(1);
@@ -137,11 +140,45 @@ impl State {
         Ok(Self {
             content: ModelEngine::open(&ModelDisk::new())?,
             tables: BTreeMap::new(),
+            ranges: BTreeMap::new(),
         })
     }
 
-    /// What a write answers; none if its session's table kept it from running (S4).
+    /// A shard is split, and its session table with it.
+    fn split(&mut self, shard: ShardId, split: &proto::Split) -> Result<(), EngineError> {
+        let range = self.ranges.entry(shard).or_insert((0, SLOTS, 1));
+        let (start, end, version) = *range;
+        if version != split.epoch.version || split.slot <= start || split.slot >= end {
+            return Ok(());
+        }
+        *range = (start, split.slot, version + 1);
+        self.ranges.insert(split.child, (split.slot, end, version + 1));
+        let next = Space(KEYS.0 + 1 + self.tables.len() as u32);
+        let (space, totals) = self
+            .tables
+            .entry(shard)
+            .or_insert((next, SessionTotals::default()));
+        let to = Space(KEYS.0 + 1_000_000 + split.child.0 as u32 % 1_000_000);
+        let mut txn = Txn::new(&self.content);
+        let given = sessions::divide(&mut txn, &self.content, (*space, to), totals, split.slot)?;
+        let batch = txn.into_batch();
+        self.content.write(batch)?;
+        self.tables.insert(split.child, (to, given));
+        Ok(())
+    }
+
+    /// What a write answers; none if its session's table kept it from running (S4), or its slot had another shard.
     fn apply(&mut self, write: &Write) -> Result<Option<proto::Answer>, EngineError> {
+        if let Op::Split(split) = &write.command.op {
+            self.split(write.shard, split)?;
+            return Ok(None);
+        }
+        let is_moved = |(start, end, _): &(u16, u16, u64)| {
+            kv::slot_of_op(&write.command.op).is_some_and(|slot| !(*start..*end).contains(&slot))
+        };
+        if write.shard != ShardId(0) && self.ranges.get(&write.shard).is_some_and(is_moved) {
+            return Ok(None);
+        }
         let next = Space(KEYS.0 + 1 + self.tables.len() as u32);
         let (space, totals) = self
             .tables
