@@ -229,6 +229,24 @@ pub enum Op {
         /// Keys and values.
         pairs: Vec<(Bytes, Bytes)>,
     },
+    /// Sets the value if the key holds `expected`. Answers 1 if it did, 0 if the key holds another value, -1 if there is
+    /// no such key.
+    CompareAndSet {
+        /// The key.
+        key: Bytes,
+        /// What the key must hold.
+        expected: Bytes,
+        /// The new value.
+        value: Bytes,
+        /// The deadline.
+        expiry: SetExpiry,
+    },
+    /// Settles the session's write that has this op's identity: if it did not run, it never will. Answers what the
+    /// write answered, or [`Answer::NeverRuns`].
+    Settle {
+        /// The key of the write in question.
+        key: Bytes,
+    },
     /// Removes every key of the shard. Answers Ok.
     Flush,
     /// Removes keys whose deadline has passed by the shard's time (T3). Answers the number removed.
@@ -275,7 +293,9 @@ impl Op {
             | Op::GetExpire { key, .. }
             | Op::Delete { key }
             | Op::Expire { key, .. }
-            | Op::Persist { key } => (Some(key), &[], &[]),
+            | Op::Persist { key }
+            | Op::CompareAndSet { key, .. }
+            | Op::Settle { key } => (Some(key), &[], &[]),
             Op::SetAllIfAbsent { pairs } => (None, pairs, &[]),
             Op::Sweep { due } => (None, &[], due),
             Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => {
@@ -367,6 +387,8 @@ pub enum Answer {
     },
     /// The command cannot be run on what the key holds; nothing was changed.
     Error(CommandError),
+    /// Kept in place of an answer: the write was settled before it ran, so it never will.
+    NeverRuns,
 }
 
 /// Why a command was refused by the state it met. Every replica refuses alike.

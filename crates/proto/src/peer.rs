@@ -154,6 +154,8 @@ pub enum SessionRefusal {
     FromFuture,
     /// Another command ran under the same identity (S4).
     OtherCommand,
+    /// The write was settled as one that never runs.
+    NeverRuns,
 }
 
 /// Describes a snapshot on the way.

@@ -4,8 +4,8 @@
 
 mod client_support;
 
-use client_support::{Harness, view};
-use quorate_proto::{Answer, Session, UnknownReason};
+use client_support::{FakeStore, Harness, view};
+use quorate_proto::{Answer, CommandError, ForwardBody, Op, Session, UnknownReason};
 use quorate_store::kv::sessions::opened_ms;
 use quorate_store::{ClientOutcome, Refusal};
 
@@ -175,9 +175,102 @@ fn what_the_table_refuses_is_told() {
 }
 
 #[test]
+fn a_status_asks_each_key_under_its_position() {
+    let client = u128::from_str_radix(ID, 16).unwrap();
+    let mut harness = harness();
+    harness.line(&format!("ONCE STATUS {ID} 9 a b c d"));
+    let requests = harness.take();
+    let asked = |key: &'static str, position| {
+        let session = Session {
+            client,
+            seq: 9,
+            lowest: 0,
+            position,
+        };
+        (ForwardBody::Write(Op::Settle { key: key.into() }), Some(session))
+    };
+    let sent: Vec<_> = requests
+        .iter()
+        .map(|one| (one.body.clone(), one.session))
+        .collect();
+    assert_eq!(sent, [asked("a", 0), asked("b", 1), asked("c", 2), asked("d", 3)]);
+    let outcomes = [
+        ClientOutcome::Done(Answer::Int(5)),
+        ClientOutcome::Done(Answer::NeverRuns),
+        ClientOutcome::Unknown(UnknownReason::Forgotten),
+        ClientOutcome::Done(Answer::Error(CommandError::NotAnInteger)),
+    ];
+    for (request, outcome) in requests.iter().zip(outcomes) {
+        harness.complete(request, outcome);
+    }
+    assert_eq!(
+        harness.output(),
+        "*8\r\n$3\r\nran\r\n:5\r\n$5\r\nnever\r\n$-1\r\n$9\r\nforgotten\r\n$-1\r\n\
+         $3\r\nran\r\n-ERR value is not an integer or out of range\r\n"
+    );
+}
+
+/// An error must not be mistaken for what became of the write in question.
+#[test]
+fn a_status_that_fails_says_nothing_about_the_write() {
+    let outcomes = [
+        ClientOutcome::NotApplied(Refusal::Busy),
+        ClientOutcome::NotApplied(Refusal::DiskFull),
+        ClientOutcome::Unknown(UnknownReason::Timeout),
+    ];
+    for outcome in outcomes {
+        let mut harness = harness();
+        harness.line(&format!("ONCE STATUS {ID} 9 a b"));
+        let requests = harness.take();
+        harness.complete(&requests[0], ClientOutcome::Done(Answer::Int(5)));
+        harness.complete(&requests[1], outcome);
+        let output = harness.output();
+        assert!(output.starts_with("-CLUSTERDOWN "), "{output}");
+    }
+    for (line, text) in [
+        (format!("ONCE STATUS {ID} 9"), "-ERR wrong number of arguments"),
+        ("ONCE STATUS x 9 k".into(), "-ERR invalid session"),
+        (format!("ONCE STATUS {ID} 0 k"), "-ERR invalid seq"),
+        (
+            format!("ONCE STATUS {ID} 1{}", " k".repeat(1025)),
+            "-ERR ONCE takes at most 1024 keys",
+        ),
+    ] {
+        let output = error(&line);
+        assert!(output.starts_with(text), "{line}: {output}");
+    }
+}
+
+#[test]
+fn cas_compares_values() {
+    let mut harness = harness();
+    let mut store = FakeStore::new(harness.view.routes.clone());
+    for (line, reply) in [
+        ("CAS k a b", ":-1\r\n"),
+        ("SET k a PX 5000", "+OK\r\n"),
+        ("CAS k x b", ":0\r\n"),
+        ("CAS k a b KEEPTTL", ":1\r\n"),
+        ("PTTL k", ":5000\r\n"),
+        ("CAS k b c", ":1\r\n"),
+        ("PTTL k", ":-1\r\n"),
+        ("CAS k c d EX 7", ":1\r\n"),
+        ("PTTL k", ":7000\r\n"),
+        ("GET k", "$1\r\nd\r\n"),
+        ("CAS k d", "-ERR wrong number of arguments for 'cas' command\r\n"),
+        ("CAS k d e PERSIST", "-ERR syntax error\r\n"),
+        ("CAS k d e EX 5 KEEPTTL", "-ERR syntax error\r\n"),
+        ("CAS k d e EX 0", "-ERR invalid expire time in 'cas' command\r\n"),
+    ] {
+        assert_eq!(harness.ask(&mut store, line), reply, "{line}");
+    }
+}
+
+#[test]
 fn cluster_clients_find_the_keys() {
     let mut harness = harness();
     harness.line(&format!("COMMAND GETKEYS ONCE {ID} 3 ACK 2 MSET a 1 b 2"));
+    assert_eq!(harness.output(), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    harness.line(&format!("COMMAND GETKEYS ONCE STATUS {ID} 3 a b"));
     assert_eq!(harness.output(), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
     harness.line(&format!("COMMAND GETKEYS ONCE {ID} 3 INCR k"));
     assert_eq!(harness.output(), "*1\r\n$1\r\nk\r\n");

@@ -173,12 +173,22 @@ pub(crate) fn meaning(body: &ForwardBody) -> Meaning {
                     SetCondition::IfAbsent => Condition::IfAbsent,
                     SetCondition::IfPresent => Condition::IfPresent,
                 },
-                deadline: match expiry {
-                    SetExpiry::Clear => Deadline::Clear,
-                    SetExpiry::Keep => Deadline::Keep,
-                    SetExpiry::Set(_) => Deadline::Set,
-                },
+                deadline: deadline(expiry),
                 get: *get,
+            };
+            (key, command)
+        }
+        Op::CompareAndSet {
+            key,
+            expected,
+            value,
+            expiry,
+        } => {
+            let command = Command::Put {
+                value: value.clone(),
+                condition: Condition::IfEquals(expected.clone()),
+                deadline: deadline(expiry),
+                get: false,
             };
             (key, command)
         }
@@ -224,12 +234,21 @@ pub(crate) fn meaning(body: &ForwardBody) -> Meaning {
         | Op::Sweep { .. }
         | Op::ExpireSessions { .. }
         | Op::Noop
+        | Op::Settle { .. }
         | Op::Control(_)
         | Op::Split(_) => {
             return Meaning::Nothing;
         }
     };
     Meaning::Command(key.clone(), command)
+}
+
+fn deadline(expiry: &SetExpiry) -> Deadline {
+    match expiry {
+        SetExpiry::Clear => Deadline::Clear,
+        SetExpiry::Keep => Deadline::Keep,
+        SetExpiry::Set(_) => Deadline::Set,
+    }
 }
 
 /// What an answer to a request tells.
@@ -249,7 +268,7 @@ pub(crate) fn told(body: &ForwardBody, answer: &Answer) -> linearizability::Answ
             Answer::Int(n),
         ) => Told::Bool(*n == 1),
         (_, Answer::Int(n)) => Told::Int(*n),
-        (_, Answer::Ok | Answer::Page { .. }) => Told::Done,
+        (_, Answer::Ok | Answer::Page { .. } | Answer::NeverRuns) => Told::Done,
     }
 }
 

@@ -188,7 +188,7 @@ impl State {
         let mut txn = Txn::new(&self.content);
         let mut session = None;
         if let Some(identity) = &write.command.session {
-            let found = sessions::standing(|key| txn.get(key), *space, totals, stamp_ms, identity)?;
+            let found = sessions::standing(|key| txn.get(key), *space, totals, stamp_ms, identity, op)?;
             let Standing::New(place) = found else {
                 return Ok(None);
             };

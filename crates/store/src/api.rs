@@ -104,6 +104,9 @@ pub enum Refusal {
     /// Another command ran under the same session and number (S4).
     #[error("another command ran under this session and number")]
     OtherCommand,
+    /// A STATUS settled that it never runs.
+    #[error("a STATUS of this session and number settled that it never runs")]
+    NeverRuns,
     /// The node is stopping.
     #[error("the node is shutting down")]
     ShuttingDown,

@@ -226,7 +226,14 @@ fn apply_command<E: Engine>(
     let Some(write) = command.session else {
         return apply_op(txn, replica, &command.op, machine, next_space, dropped).map(Outcome::Done);
     };
-    match sessions::standing(|key| txn.get(key), space, &replica.sessions, stamp_ms, &write)? {
+    match sessions::standing(
+        |key| txn.get(key),
+        space,
+        &replica.sessions,
+        stamp_ms,
+        &write,
+        &command.op,
+    )? {
         Standing::Settled(Outcome::Done(_)) if mutant!("session-checked-only-before-proposing") => {
             apply_op(txn, replica, &command.op, machine, next_space, dropped).map(Outcome::Done)
         }

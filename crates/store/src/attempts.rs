@@ -44,7 +44,12 @@ impl<E: Engine> Store<E> {
                 // This was the only attempt, and it did not run.
                 self.change_session(routed, false);
             }
-            Outcome::Unknown(reason) if is_write && (!has_session || reason == UnknownReason::Forgotten) => {
+            Outcome::Unknown(UnknownReason::Forgotten) if is_write => {
+                // "Forgotten" says that it did not run now; an attempt before this one may have.
+                let reason = routed.unsure.unwrap_or(UnknownReason::Forgotten);
+                self.conclude(&routed, ClientOutcome::Unknown(reason));
+            }
+            Outcome::Unknown(reason) if is_write && !has_session => {
                 self.conclude(&routed, ClientOutcome::Unknown(reason));
             }
             Outcome::Unknown(reason) => {
@@ -66,6 +71,10 @@ impl<E: Engine> Store<E> {
             }
             (SessionRefusal::FromFuture, None) => {
                 self.conclude(&routed, ClientOutcome::NotApplied(Refusal::SessionFromFuture));
+            }
+            // Nor did any attempt before.
+            (SessionRefusal::NeverRuns, _) => {
+                self.conclude(&routed, ClientOutcome::NotApplied(Refusal::NeverRuns));
             }
             // As long as the other command's answer is kept, no attempt at this one can have run.
             (_, _) => self.conclude(&routed, ClientOutcome::NotApplied(Refusal::OtherCommand)),

@@ -185,6 +185,8 @@ fn frees_space(op: &Op) -> bool {
         | Op::GetExpire { .. }
         | Op::Expire { .. }
         | Op::Persist { .. }
-        | Op::SetAllIfAbsent { .. } => false,
+        | Op::SetAllIfAbsent { .. }
+        | Op::CompareAndSet { .. }
+        | Op::Settle { .. } => false,
     }
 }

@@ -40,8 +40,8 @@ impl<E: Engine> Store<E> {
             }),
             _ => None,
         };
-        if let Some(write) = &session
-            && let Some(outcome) = self.settled(times, at, write)?
+        if let (Some(write), ForwardBody::Write(op)) = (&session, &body)
+            && let Some(outcome) = self.settled(times, at, write, op)?
         {
             self.answer(waiter, outcome);
             return Ok(());
@@ -99,14 +99,23 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    /// What the applied state says about a session's write already (S4). A repeat whose first proposal is under way
-    /// is proposed once more; applying decides.
-    fn settled(&self, times: Times, at: usize, write: &SessionWrite) -> Result<Option<Outcome>, StoreError> {
+    /// What the applied state says about a session's write already (S4). It is final, so an old leader may say it too.
+    /// A repeat whose first proposal is under way is proposed once more; applying decides.
+    fn settled(
+        &self,
+        times: Times,
+        at: usize,
+        write: &SessionWrite,
+        op: &Op,
+    ) -> Result<Option<Outcome>, StoreError> {
         let replica = &self.replicas[at];
         let stamp_ms = times.wall_ms.max(replica.proposed_stamp_ms);
         let get = |key: &[u8]| self.engine.get(key);
         let space = replica.descriptor.sessions;
-        match sessions::standing(get, space, &replica.sessions, stamp_ms, write)? {
+        match sessions::standing(get, space, &replica.sessions, stamp_ms, write, op)? {
+            Standing::New(_) if matches!(op, Op::Settle { .. }) && mutant!("status-without-the-log") => {
+                Ok(Some(Outcome::Done(Answer::NeverRuns)))
+            }
             Standing::New(_) => Ok(None),
             Standing::Settled(outcome) => Ok(Some(outcome)),
         }

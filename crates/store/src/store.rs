@@ -130,6 +130,9 @@ impl<E: Engine> Store<E> {
                     Outcome::Session(SessionRefusal::FromFuture) => {
                         ClientOutcome::NotApplied(Refusal::SessionFromFuture)
                     }
+                    Outcome::Session(SessionRefusal::NeverRuns) => {
+                        ClientOutcome::NotApplied(Refusal::NeverRuns)
+                    }
                     Outcome::Session(_) => ClientOutcome::NotApplied(Refusal::OtherCommand),
                     Outcome::Busy | Outcome::NotLeader { .. } | Outcome::StaleEpoch { .. } => {
                         ClientOutcome::NotApplied(Refusal::Busy)

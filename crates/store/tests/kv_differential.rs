@@ -150,8 +150,26 @@ impl Model {
                 }
                 number(free)
             }
+            Op::CompareAndSet {
+                key,
+                expected,
+                value,
+                expiry,
+            } => match self.0.get(key).cloned() {
+                None => Answer::Int(-1),
+                Some((stored, _)) if stored != *expected => Answer::Int(0),
+                Some((_, deadline)) => {
+                    let deadline = match expiry {
+                        SetExpiry::Clear => None,
+                        SetExpiry::Keep => deadline,
+                        SetExpiry::Set(expiry) => Some(absolute(expiry)),
+                    };
+                    self.0.insert(key.clone(), (value.to_vec(), deadline));
+                    Answer::Int(1)
+                }
+            },
             Op::Noop | Op::Flush | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => Answer::Ok,
-            Op::IncrementFloat { .. } | Op::Sweep { .. } => unreachable!("not generated"),
+            Op::IncrementFloat { .. } | Op::Sweep { .. } | Op::Settle { .. } => unreachable!("not generated"),
         }
     }
 }
@@ -163,7 +181,7 @@ fn random_op(rng: &mut Rng, now: i64) -> Op {
         0 => Expiry::In(rng.below(60) as i64 - 5),
         _ => Expiry::At(now + rng.below(60) as i64 - 5),
     };
-    match rng.below(13) {
+    match rng.below(15) {
         0..=2 => Op::Set {
             key,
             value,
@@ -205,6 +223,12 @@ fn random_op(rng: &mut Rng, now: i64) -> Op {
             ]),
         },
         11 => Op::Persist { key },
+        12 | 13 => Op::CompareAndSet {
+            key,
+            expected: rng.pick(&["", "a", "7", "some value"]).into(),
+            value,
+            expiry: rng.pick(&[SetExpiry::Clear, SetExpiry::Keep, SetExpiry::Set(expiry)]),
+        },
         _ => Op::SetAllIfAbsent {
             pairs: (0..=rng.below(2))
                 .map(|_| (format!("k{}", rng.below(6)).into(), value.clone()))

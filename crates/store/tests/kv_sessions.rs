@@ -43,7 +43,7 @@ impl Shard {
             };
             let get = |key: &[u8]| txn.get(key);
             outcomes.push(
-                match standing(get, SPACE, &self.totals, NOW_MS, &write).unwrap() {
+                match standing(get, SPACE, &self.totals, NOW_MS, &write, op).unwrap() {
                     Standing::Settled(outcome) => outcome,
                     Standing::New(place) => {
                         let op = resolve(op.clone(), NOW_MS);
@@ -103,6 +103,60 @@ fn append(value: &'static str) -> Op {
 
 fn int(value: i64) -> Outcome {
     Outcome::Done(Answer::Int(value))
+}
+
+fn status() -> Op {
+    Op::Settle { key: "k".into() }
+}
+
+const NEVER: Outcome = Outcome::Done(Answer::NeverRuns);
+
+#[test]
+fn a_status_tells_what_ran_and_fences_what_did_not() {
+    let mut shard = Shard::new();
+    let refused = Outcome::Session(SessionRefusal::NeverRuns);
+    let (first, second) = (session(id(1), 1, 0), session(id(1), 2, 0));
+    assert_eq!(shard.run(first, append("x")), int(1));
+    assert_eq!(shard.run(first, status()), int(1), "whatever its fingerprint");
+    // In the log before the write: the write that comes late never runs, in the same turn or later.
+    let turn = [(second, status()), (second, append("y")), (second, status())];
+    assert_eq!(shard.turn(&turn), [NEVER, refused.clone(), NEVER]);
+    assert_eq!(shard.run(second, append("y")), refused);
+    assert_eq!(shard.view.get(NOW_MS, "k"), Answer::Bulk("x".into()));
+    // Other positions and numbers are other writes (S5).
+    let part = Session {
+        position: 1,
+        ..second
+    };
+    assert_eq!(shard.run(part, append("z")), int(2));
+    // An answer that is an error ran as well.
+    let third = session(id(1), 3, 0);
+    let increment = Op::Increment {
+        key: "k".into(),
+        delta: 1,
+    };
+    let Outcome::Done(error @ Answer::Error(_)) = shard.run(third, increment) else {
+        panic!("the value is no number")
+    };
+    assert_eq!(shard.run(third, status()), Outcome::Done(error));
+}
+
+#[test]
+fn what_a_status_settled_stays_settled_when_it_is_forgotten() {
+    let mut shard = Shard::new();
+    // A session that wrote nothing: the fence makes its row, which counts and expires like any.
+    assert_eq!(shard.run(session(id(1), 5, 0), status()), NEVER);
+    assert_eq!(shard.totals.sessions, 1);
+    assert_eq!(shard.run(session(id(1), 6, 6), append("x")), int(1));
+    assert_eq!(shard.run(session(id(1), 5, 0), append("never")), FORGOTTEN);
+    assert_eq!(shard.run(session(id(1), 5, 0), status()), FORGOTTEN);
+    assert_eq!(shard.run(session(id(2), 1, 0), status()), NEVER);
+    assert_eq!(shard.expire(&[id(2)]), 1);
+    assert_eq!(shard.run(session(id(2), 1, 0), append("never")), FORGOTTEN);
+    let future = session(session_id(NOW_MS + FUTURE_MS_MAX + 1, 0), 1, 0);
+    let refused = Outcome::Session(SessionRefusal::FromFuture);
+    assert_eq!(shard.run(future, status()), refused, "it could still run later");
+    assert_eq!(shard.view.get(NOW_MS, "k"), Answer::Bulk("x".into()));
 }
 
 #[test]
@@ -299,6 +353,6 @@ fn damaged_rows_are_errors_not_answers() {
         let key = view.pairs.keys().rfind(|key| key[0] == kind).cloned().unwrap();
         view.pairs.insert(key, "\x09".into());
         let get = |key: &[u8]| Ok(view.pairs.get(key).cloned());
-        assert!(standing(get, SPACE, &shard.totals, NOW_MS, &write).is_err());
+        assert!(standing(get, SPACE, &shard.totals, NOW_MS, &write, &append("x")).is_err());
     }
 }

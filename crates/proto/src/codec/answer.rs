@@ -10,6 +10,7 @@ const ANSWER_INT: u8 = 3;
 const ANSWER_BULK: u8 = 4;
 const ANSWER_PAGE: u8 = 5;
 const ANSWER_ERROR: u8 = 6;
+const ANSWER_NEVER_RUNS: u8 = 7;
 
 const OUTCOME_DONE: u8 = 1;
 const OUTCOME_NOT_LEADER: u8 = 2;
@@ -45,6 +46,7 @@ impl Wire for Answer {
                 out.push(ANSWER_ERROR);
                 error.put(out);
             }
+            Answer::NeverRuns => out.push(ANSWER_NEVER_RUNS),
         }
     }
 
@@ -60,6 +62,7 @@ impl Wire for Answer {
                 count: reader.varint("count")?,
             },
             ANSWER_ERROR => Answer::Error(CommandError::take(reader)?),
+            ANSWER_NEVER_RUNS => Answer::NeverRuns,
             tag => return Err(reader.unknown_tag("answer", tag)),
         })
     }
@@ -130,5 +133,5 @@ wire_tags!(UnknownReason, "unknown reason", {
 });
 
 wire_tags!(SessionRefusal, "session refusal", {
-    FromFuture = 1, OtherCommand = 2,
+    FromFuture = 1, OtherCommand = 2, NeverRuns = 3,
 });

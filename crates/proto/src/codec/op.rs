@@ -23,6 +23,8 @@ const TAG_FLUSH: u8 = 12;
 const TAG_SWEEP: u8 = 13;
 const TAG_NOOP: u8 = 14;
 const TAG_EXPIRE_SESSIONS: u8 = 15;
+const TAG_COMPARE_AND_SET: u8 = 18;
+const TAG_SETTLE: u8 = 17;
 const TAG_CONTROL: u8 = 32;
 pub(super) const TAG_SPLIT: u8 = 16;
 
@@ -56,7 +58,11 @@ pub(super) fn op_len_hint(op: &Op) -> usize {
         | Op::GetExpire { key, .. }
         | Op::Delete { key }
         | Op::Expire { key, .. }
-        | Op::Persist { key } => 12 + bytes_len(key),
+        | Op::Persist { key }
+        | Op::Settle { key } => 12 + bytes_len(key),
+        Op::CompareAndSet {
+            key, expected, value, ..
+        } => 12 + bytes_len(key) + bytes_len(expected) + bytes_len(value),
         Op::SetAllIfAbsent { pairs } => {
             6 + pairs
                 .iter()
@@ -127,6 +133,24 @@ impl Wire for Op {
                 out.push(TAG_SET_ALL_IF_ABSENT);
                 put_list(out, pairs);
             }
+            Op::CompareAndSet {
+                key,
+                expected,
+                value,
+                expiry,
+            } => {
+                out.extend_from_slice(&[
+                    TAG_COMPARE_AND_SET,
+                    set_flags(*expiry, SetCondition::Always, false),
+                ]);
+                if let SetExpiry::Set(Expiry::In(ms) | Expiry::At(ms)) = expiry {
+                    put_i64_le(out, *ms);
+                }
+                put_bytes(out, key);
+                put_bytes(out, expected);
+                put_bytes(out, value);
+            }
+            Op::Settle { key } => put_tag_key(out, TAG_SETTLE, key),
             Op::Flush => out.push(TAG_FLUSH),
             Op::Sweep { due } => {
                 out.push(TAG_SWEEP);
@@ -189,6 +213,10 @@ impl Wire for Op {
             },
             TAG_SET_ALL_IF_ABSENT => Op::SetAllIfAbsent {
                 pairs: reader.list("pairs")?,
+            },
+            TAG_COMPARE_AND_SET => take_compare_and_set(reader)?,
+            TAG_SETTLE => Op::Settle {
+                key: reader.bytes("key")?,
             },
             TAG_FLUSH => Op::Flush,
             TAG_SWEEP => Op::Sweep {
@@ -254,12 +282,7 @@ fn take_set(reader: &mut Reader<'_>) -> Result<Op, DecodeError> {
     if flags & !SET_MASK != 0 {
         return Err(reader.unknown_tag("set flags", flags));
     }
-    let expiry = match flags & SET_EXPIRY_MASK {
-        SET_EXPIRY_IN => SetExpiry::Set(Expiry::In(reader.i64_le("deadline")?)),
-        SET_EXPIRY_AT => SetExpiry::Set(Expiry::At(reader.i64_le("deadline")?)),
-        SET_KEEP => SetExpiry::Keep,
-        _ => SetExpiry::Clear,
-    };
+    let expiry = take_set_expiry(reader, flags)?;
     let (key, value) = (reader.bytes("key")?, reader.bytes("value")?);
     Ok(Op::Set {
         key,
@@ -267,6 +290,29 @@ fn take_set(reader: &mut Reader<'_>) -> Result<Op, DecodeError> {
         expiry,
         condition,
         get: flags & SET_GET != 0,
+    })
+}
+
+fn take_set_expiry(reader: &mut Reader<'_>, flags: u8) -> Result<SetExpiry, DecodeError> {
+    Ok(match flags & SET_EXPIRY_MASK {
+        SET_EXPIRY_IN => SetExpiry::Set(Expiry::In(reader.i64_le("deadline")?)),
+        SET_EXPIRY_AT => SetExpiry::Set(Expiry::At(reader.i64_le("deadline")?)),
+        SET_KEEP => SetExpiry::Keep,
+        _ => SetExpiry::Clear,
+    })
+}
+
+fn take_compare_and_set(reader: &mut Reader<'_>) -> Result<Op, DecodeError> {
+    let flags = reader.u8("set flags")?;
+    if flags & !SET_EXPIRY_MASK != 0 {
+        return Err(reader.unknown_tag("set flags", flags));
+    }
+    let expiry = take_set_expiry(reader, flags)?;
+    Ok(Op::CompareAndSet {
+        key: reader.bytes("key")?,
+        expected: reader.bytes("expected value")?,
+        value: reader.bytes("value")?,
+        expiry,
     })
 }
 

@@ -18,9 +18,9 @@ use quorate_storage::{ShardId, StoreId};
 /// SplitMix64: small, seeded, the same everywhere.
 pub(crate) struct Gen(pub(crate) u64);
 
-pub(crate) const OPS: u64 = 16;
+pub(crate) const OPS: u64 = 18;
 pub(crate) const QUERIES: u64 = 7;
-pub(crate) const OUTCOMES: u64 = 15;
+pub(crate) const OUTCOMES: u64 = 17;
 pub(crate) const BODIES: u64 = 14;
 pub(crate) const PEER_MESSAGES: u64 = 7;
 /// Kinds of node messages.
@@ -151,7 +151,18 @@ impl Gen {
                 due: self.list(|g| (g.u64(), g.bytes())),
             },
             13 => Op::Noop,
-            14 => Op::ExpireSessions {
+            14 => Op::CompareAndSet {
+                key,
+                expected: self.bytes(),
+                value: self.bytes(),
+                expiry: match self.below(3) {
+                    0 => SetExpiry::Clear,
+                    1 => SetExpiry::Keep,
+                    _ => SetExpiry::Set(self.expiry()),
+                },
+            },
+            15 => Op::Settle { key },
+            16 => Op::ExpireSessions {
                 clients: self.list(Gen::u128),
             },
             _ => Op::Split(Box::new(Split {
@@ -227,6 +238,8 @@ impl Gen {
             11 => Outcome::Session(SessionRefusal::FromFuture),
             12 => Outcome::Session(SessionRefusal::OtherCommand),
             13 => Outcome::Unknown(UnknownReason::Forgotten),
+            14 => Outcome::Done(Answer::NeverRuns),
+            15 => Outcome::Session(SessionRefusal::NeverRuns),
             _ => Outcome::Unknown(match self.below(5) {
                 0 => UnknownReason::Timeout,
                 1 => UnknownReason::ConnectionLost,

@@ -256,6 +256,25 @@ fn op(of: &Op) -> String {
                 .collect();
             format!("MSETNX {}", pairs.join(" "))
         }
+        Op::CompareAndSet {
+            key,
+            expected,
+            value,
+            expiry: deadline,
+        } => {
+            let deadline = match deadline {
+                SetExpiry::Clear => String::new(),
+                SetExpiry::Keep => " KEEPTTL".to_owned(),
+                SetExpiry::Set(at) => format!(" {}", expiry(at)),
+            };
+            format!(
+                "CAS {} {} {}{deadline}",
+                shown(key),
+                shown(expected),
+                shown(value)
+            )
+        }
+        Op::Settle { key } => format!("STATUS {}", shown(key)),
         Op::Flush => "FLUSHALL".to_owned(),
         Op::ExpireSessions { clients } => {
             let clients: Vec<String> = clients.iter().map(|client| format!("{client:032x}")).collect();

@@ -165,6 +165,14 @@ pub(super) fn list(session: &mut ClientSession, args: &Args, _ctx: &mut ClientCo
 
 /// `COMMAND GETKEYS command [arg ...]`
 pub(super) fn getkeys(session: &mut ClientSession, args: &Args, _ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() > 6
+        && args.get(2).eq_ignore_ascii_case(b"once")
+        && args.get(3).eq_ignore_ascii_case(b"status")
+    {
+        let keys: Vec<&[u8]> = args.iter().skip(6).collect();
+        reply_keys(session, &keys);
+        return Ok(());
+    }
     let inner = run_by_once(args);
     let args = inner.as_ref().unwrap_or(args);
     let arguments = args.len() - 2;
@@ -190,11 +198,15 @@ pub(super) fn getkeys(session: &mut ClientSession, args: &Args, _ctx: &mut Clien
     };
     let places = (first as usize + 2..end).step_by(step as usize);
     let keys: Vec<&[u8]> = places.map(|at| args.get(at)).collect();
+    reply_keys(session, &keys);
+    Ok(())
+}
+
+fn reply_keys(session: &mut ClientSession, keys: &[&[u8]]) {
     session.reply(|writer| {
         writer.array(keys.len());
         keys.iter().for_each(|key| writer.bulk(key));
     });
-    Ok(())
 }
 
 /// The request for the keys of the command that ONCE runs, which are ONCE's.

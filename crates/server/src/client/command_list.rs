@@ -20,6 +20,12 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
         .flags("noscript loading stale fast no_auth allow_busy")
         .acl("@fast @connection")
         .about("connection", "1.0.0", "Authenticate to the server"),
+    CommandSpec::new("cas", -4, strings::compare_and_set)
+        .flags("write denyoom fast")
+        .acl("@write @string @fast")
+        .keys(1, 1, 1)
+        .key_flags("RW access update")
+        .about("string", "1.0.0", "Set a key's value if it holds an expected one"),
     CommandSpec::new("client", -2, container)
         .acl("@slow")
         .about("connection", "2.4.0", "A container for client connection commands")
@@ -196,7 +202,7 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     CommandSpec::new("once", -2, once::once)
         .flags("write denyoom movablekeys")
         .acl("@write @slow")
-        .about("generic", "1.0.0", "Open a session, or run a write in it at most once"),
+        .about("generic", "1.0.0", "Open a session, run a write in it at most once, or tell whether one ran"),
     CommandSpec::new("persist", 2, keys::persist)
         .flags("write fast")
         .acl("@keyspace @write @fast")

@@ -106,7 +106,7 @@ pub(super) fn unknown(reason: UnknownReason) -> Text {
 
 /// A read that was refused.
 pub(super) fn not_read(refusal: Refusal) -> Text {
-    if refusal == Refusal::KeyTooLong {
+    if matches!(refusal, Refusal::KeyTooLong | Refusal::SessionFromFuture) {
         bad_request(refusal)
     } else {
         unavailable(refusal)

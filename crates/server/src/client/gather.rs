@@ -1,7 +1,7 @@
 //! Commands of several requests: what their parts' answers add up to.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, ForwardBody, Session};
+use quorate_proto::{Answer, ForwardBody, Session, UnknownReason};
 use quorate_store::{ClientOutcome, Target};
 
 use super::failure::{self, Text};
@@ -24,6 +24,8 @@ pub(super) enum Gather {
     Sum(i64),
     /// An array in the order of the parts (MGET).
     Array(Vec<Answer>),
+    /// A state and an answer for each key (ONCE STATUS); none where it is forgotten.
+    Statuses(Vec<Option<Answer>>),
     /// A walk over keys, a request at a time (SCAN, KEYS, DBSIZE).
     Walk(Walk),
 }
@@ -125,6 +127,14 @@ impl Group {
             }
             return None;
         }
+        if let Gather::Statuses(statuses) = &mut self.gather
+            && let ClientOutcome::Done(_) | ClientOutcome::Unknown(UnknownReason::Forgotten) = &outcome
+        {
+            if let ClientOutcome::Done(answer) = outcome {
+                statuses[part] = Some(answer);
+            }
+            return self.rest.as_mut().and_then(Rest::take);
+        }
         match outcome {
             ClientOutcome::Done(Answer::Error(error)) => {
                 self.fail(Harm::Refused, "a key was refused", error.to_string().into_bytes());
@@ -189,6 +199,16 @@ impl Group {
                 writer.array(answers.len());
                 for answer in answers {
                     super::reply::Shape::Plain.write(answer, writer);
+                }
+            }
+            Gather::Statuses(statuses) => {
+                writer.array(2 * statuses.len());
+                for status in statuses {
+                    writer.bulk(super::once::state_of(status.as_ref()));
+                    match status {
+                        None | Some(Answer::NeverRuns) => writer.null(),
+                        Some(answer) => super::reply::Shape::Plain.write(answer, writer),
+                    }
                 }
             }
             Gather::Walk(walk) => walk.write(writer),

@@ -12,7 +12,7 @@ use super::{ClientContext, ClientSession, Handled};
 use crate::resp::Args;
 
 /// The slot of the first key; in cluster mode, as in Redis Cluster, of all keys.
-fn slot(session: &ClientSession, args: &Args, step: usize) -> Result<u16, Failure> {
+pub(super) fn slot(session: &ClientSession, args: &Args, step: usize) -> Result<u16, Failure> {
     match session.mode {
         RouteMode::Proxy => Ok(slot_of(args.get(1))),
         RouteMode::Redirect => one_slot(args, step),

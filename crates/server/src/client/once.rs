@@ -2,12 +2,15 @@
 
 use std::hash::Hasher as _;
 
-use quorate_proto::Session;
+use quorate_proto::{Answer, ForwardBody, Op, Session};
+use quorate_store::Target;
 use quorate_store::kv::sessions::session_id;
+use quorate_store::kv::slot_of;
 use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 use super::failure::Failure;
-use super::{ClientContext, ClientSession, Handled, table};
+use super::gather::{Gather, Part};
+use super::{ClientContext, ClientSession, Handled, multi, table};
 use crate::resp::{Args, parse_i64};
 
 /// Keys of one command. A shard keeps an answer for each, and more than that for a session.
@@ -25,7 +28,7 @@ const NO_WRITE: Failure =
     Failure::Fixed("ERR ONCE takes commands that write keys; send others without it, they may be repeated");
 const TOO_MANY_KEYS: Failure = Failure::Fixed("ERR ONCE takes at most 1024 keys in one command");
 
-/// `ONCE OPEN`, and `ONCE session seq [ACK lowest] command [arg ...]`
+/// `ONCE OPEN`, `ONCE STATUS session seq key [key ...]`, and `ONCE session seq [ACK lowest] command [arg ...]`
 pub(super) fn once(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     let first = args.get(1);
     if args.len() == 2 && first.eq_ignore_ascii_case(b"open") {
@@ -33,6 +36,9 @@ pub(super) fn once(session: &mut ClientSession, args: &Args, ctx: &mut ClientCon
     }
     if args.len() == 2 && first.eq_ignore_ascii_case(b"help") {
         return help(session);
+    }
+    if first.eq_ignore_ascii_case(b"status") {
+        return status(session, args, ctx);
     }
     if args.len() < 4 {
         return Err(Failure::Arity("once"));
@@ -74,6 +80,51 @@ pub(super) fn once(session: &mut ClientSession, args: &Args, ctx: &mut ClientCon
     handled
 }
 
+/// Whether a write ran, key by key; where it did not, it never will: each part goes through its shard's log.
+fn status(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() < 5 {
+        return Err(Failure::Arity("once"));
+    }
+    let identity = Session {
+        client: id_of(args.get(2)).ok_or(BAD_ID)?,
+        seq: positive(args.get(3)).ok_or(BAD_SEQ)?,
+        lowest: 0,
+        position: 0,
+    };
+    // The keys, behind one word.
+    let args = args.behind(3);
+    let keys = args.len() - 1;
+    if keys > KEYS_MAX {
+        return Err(TOO_MANY_KEYS);
+    }
+    let slot = multi::slot(session, &args, 1)?;
+    session.once = Some(identity);
+    // Not a write to whoever asks: its failure says nothing about the write in question.
+    let gather = Gather::Statuses(vec![None; keys]);
+    session.send_group(
+        ctx,
+        &args,
+        (slot, false, gather),
+        (keys, |args, part| Part {
+            target: Target::Slot(slot_of(args.get(part + 1))),
+            body: ForwardBody::Write(Op::Settle {
+                key: args.bytes(part + 1),
+            }),
+        }),
+    );
+    session.once = None;
+    Ok(())
+}
+
+/// What is known of a write on one key, in a reply.
+pub(super) fn state_of(status: Option<&Answer>) -> &'static [u8] {
+    match status {
+        None => b"forgotten",
+        Some(Answer::NeverRuns) => b"never",
+        Some(_) => b"ran",
+    }
+}
+
 /// S1: the id holds the time and is not to be guessed.
 fn open(session: &mut ClientSession, ctx: &ClientContext<'_>) -> Handled {
     session.opened += 1;
@@ -94,6 +145,10 @@ fn help(session: &mut ClientSession) -> Handled {
             (
                 "<session> <seq> [ACK <lowest>] <command> [<arg> ...]",
                 "Run a write, unless it ran before; return the answer that it gave then.",
+            ),
+            (
+                "STATUS <session> <seq> <key> [<key> ...]",
+                "Tell for each key whether the write ran, and its answer; if it did not, it never will.",
             ),
             (
                 "",

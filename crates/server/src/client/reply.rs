@@ -66,9 +66,9 @@ impl Shape {
             (_, Answer::Nil) => writer.null(),
             (_, Answer::Int(number)) => writer.int(*number),
             (_, Answer::Bulk(bytes)) => writer.bulk(bytes),
-            (_, Answer::Page { .. }) => {
-                debug_assert!(false, "pages belong to walks");
-                writer.error(b"ERR internal error: unexpected page");
+            (_, Answer::Page { .. } | Answer::NeverRuns) => {
+                debug_assert!(false, "pages belong to walks, settled writes to ONCE STATUS");
+                writer.error(b"ERR internal error: unexpected answer");
             }
         }
     }

@@ -64,21 +64,51 @@ pub(super) fn set(session: &mut ClientSession, args: &Args, ctx: &mut ClientCont
         }
         at += 1;
     }
-    let expiry = match time {
-        Some(TimeOption::Unit(unit, at)) => {
-            SetExpiry::Set(unit.positive_expiry(args.get(at), ctx.wall_ms, "set")?)
-        }
-        Some(TimeOption::Keep) => SetExpiry::Keep,
-        Some(TimeOption::Persist) | None => SetExpiry::Clear,
-    };
     let op = Op::Set {
         key: args.bytes(1),
         value: args.bytes(2),
-        expiry,
+        expiry: set_expiry(args, time, ctx, "set")?,
         condition,
         get: old,
     };
     session.write(ctx, args.get(1), op, Shape::Plain)
+}
+
+/// `CAS key expected value [EX s | PX ms | EXAT s | PXAT ms | KEEPTTL]`
+pub(super) fn compare_and_set(
+    session: &mut ClientSession,
+    args: &Args,
+    ctx: &mut ClientContext<'_>,
+) -> Handled {
+    let mut time = None;
+    let mut at = 4;
+    while at < args.len() {
+        let option = time_option(args, at, time).filter(|option| *option != TimeOption::Persist);
+        at += usize::from(matches!(option, Some(TimeOption::Unit(..)))) + 1;
+        time = Some(option.ok_or(Failure::Syntax)?);
+    }
+    let op = Op::CompareAndSet {
+        key: args.bytes(1),
+        expected: args.bytes(2),
+        value: args.bytes(3),
+        expiry: set_expiry(args, time, ctx, "cas")?,
+    };
+    session.write(ctx, args.get(1), op, Shape::Plain)
+}
+
+fn set_expiry(
+    args: &Args,
+    time: Option<TimeOption>,
+    ctx: &ClientContext<'_>,
+    command: &'static str,
+) -> Result<SetExpiry, Failure> {
+    Ok(match time {
+        Some(TimeOption::Unit(unit, at)) => {
+            SetExpiry::Set(unit.positive_expiry(args.get(at), ctx.wall_ms, command)?)
+        }
+        Some(TimeOption::Keep) => SetExpiry::Keep,
+        Some(TimeOption::Persist) | None => SetExpiry::Clear,
+    })
 }
 
 /// SETNX key value

@@ -475,6 +475,24 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "S4: another command under the same identity gets the first one's answer",
     ),
     mutant(
+        "sessions",
+        "status-without-the-log",
+        ALL,
+        "S4: a leader says from what it applied that a write never runs, with nothing in the log to keep it from running",
+    ),
+    mutant(
+        "sessions",
+        "settled-write-runs",
+        ALL,
+        "S4: a write runs of which a status said that it never will",
+    ),
+    mutant(
+        "applying",
+        "compare-and-set-does-not-compare",
+        ALL,
+        "a CAS sets the value whatever the key holds",
+    ),
+    mutant(
         "persistence",
         "damage-ignored",
         DISK,

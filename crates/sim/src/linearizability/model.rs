@@ -102,6 +102,7 @@ impl Model for Kv {
         match (&operation.command, operation.answer()) {
             (_, Some(Answer::Refused)) | (Command::Get, _) => true,
             (Command::Put { get: false, .. }, Some(Answer::Bool(done))) => !done,
+            (Command::Put { get: false, .. }, Some(Answer::Int(swapped))) => *swapped != 1,
             (
                 Command::Delete
                 | Command::GetDelete
@@ -160,8 +161,13 @@ impl Model for Kv {
 
 /// Whether a client can have been told `seen` when `real` was the answer.
 fn fits(seen: &Answer, real: &Answer) -> bool {
-    // "Done" tells that the command was not refused.
-    seen == real || (*seen == Answer::Done && *real != Answer::Refused)
+    match (seen, real) {
+        // "Done" tells that the command was not refused.
+        (Answer::Done, real) => *real != Answer::Refused,
+        // Whether a compare-and-set was done, without why not.
+        (Answer::Bool(done), Answer::Int(swapped)) => *done == (*swapped == 1),
+        (seen, real) => seen == real,
+    }
 }
 
 /// The command on a key, and its answer.
@@ -194,10 +200,11 @@ pub(super) fn apply(state: KvState, command: &Command) -> (KvState, Answer) {
                 Condition::IfPresent => there,
                 Condition::IfEquals(old) => value.as_ref() == Some(old),
             };
-            let answer = if *get {
-                Answer::Value(value.clone())
-            } else {
-                Answer::Bool(holds)
+            let answer = match condition {
+                _ if *get => Answer::Value(value.clone()),
+                Condition::IfEquals(_) if !there => Answer::Int(-1),
+                Condition::IfEquals(_) => Answer::Int(i64::from(holds)),
+                _ => Answer::Bool(holds),
             };
             if !holds {
                 return (state, answer);
@@ -299,7 +306,12 @@ impl Model for Register {
                     Condition::IfAbsent | Condition::IfPresent => return,
                 };
                 let after = if holds { integer(value) } else { *state };
-                (after, Answer::Bool(holds))
+                let answer = match condition {
+                    Condition::IfEquals(_) if state.is_none() => Answer::Int(-1),
+                    Condition::IfEquals(_) => Answer::Int(i64::from(holds)),
+                    _ => Answer::Bool(holds),
+                };
+                (after, answer)
             }
             _ => return,
         };
@@ -309,7 +321,11 @@ impl Model for Register {
     }
 
     fn only_reads(&self, operation: &Operation) -> bool {
-        operation.command.is_read() || operation.answer() == Some(&Answer::Bool(false))
+        operation.command.is_read()
+            || matches!(
+                operation.answer(),
+                Some(Answer::Bool(false) | Answer::Int(-1 | 0))
+            )
     }
 
     fn size(&self, _: &Option<i64>) -> usize {

@@ -1,6 +1,6 @@
 //! Answers: each is due once and in time, and is judged by its key's history.
 
-use quorate_proto::{Answer, UnknownReason};
+use quorate_proto::Answer;
 use quorate_raft::{Entry, Index};
 use quorate_storage::ShardId;
 use quorate_store::{ClientOutcome, RequestId};
@@ -66,8 +66,7 @@ impl Workload {
             Turn::Ends(pending) => pending,
             Turn::Goes(answered) => return Ok(answered),
         };
-        let unknown = ClientOutcome::Unknown(UnknownReason::Timeout);
-        let outcome = if pending.gave_up { &unknown } else { outcome };
+        let outcome = pending.instead.as_ref().unwrap_or(outcome);
         self.recorder.answered(now_us, id, outcome);
         let asker = pending.asker;
         let ok = self

@@ -119,7 +119,7 @@ impl Key {
 
 fn mixed(rng: &mut Rng, key: Bytes, value: Bytes, shard: ShardId) -> Op {
     let filler = vec![b'x'; rng.range_log(1, 2000) as usize].into();
-    match rng.below(12) {
+    match rng.below(13) {
         0 => Op::Delete { key },
         1 => Op::Increment { key, delta: 7 },
         2 => Op::SetRange {
@@ -138,6 +138,13 @@ fn mixed(rng: &mut Rng, key: Bytes, value: Bytes, shard: ShardId) -> Op {
         8 => Op::GetExpire {
             key,
             expiry: Some(Expiry::In(rng.below(500) as i64)),
+        },
+        // Values that are often there: what increments leave, and what was swapped before.
+        9 => Op::CompareAndSet {
+            key,
+            expected: rng.pick(&["7", "-3", "4", "14", "swapped"]).as_bytes().into(),
+            value: rng.pick(&["7", "4", "swapped"]).as_bytes().into(),
+            expiry: *rng.pick(&[SetExpiry::Clear, SetExpiry::Keep, SetExpiry::Set(Expiry::In(900))]),
         },
         _ => Op::Set {
             key,

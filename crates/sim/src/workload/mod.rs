@@ -12,7 +12,7 @@ mod sessions;
 use std::collections::BTreeMap;
 
 use quorate_storage::{ShardId, StoreId};
-use quorate_store::{ClientRequest, RequestId, RouteMode, ShardRoute, Target, kv};
+use quorate_store::{ClientOutcome, ClientRequest, RequestId, RouteMode, ShardRoute, Target, kv};
 
 use crate::judge::{Counter, List, ProgramOrder, Register};
 use crate::plan::LoadPlan;
@@ -58,8 +58,8 @@ struct Pending {
     timeout_ms: u32,
     /// For a session's write.
     once: Option<Once>,
-    /// Its client does not ask again and knows nothing.
-    gave_up: bool,
+    /// What its client knows of it, where that is not what the last attempt ended with.
+    instead: Option<ClientOutcome>,
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +95,8 @@ pub struct Outcomes {
     pub repeated: u64,
     /// Writes sent again under their session although it was.
     pub probes: u64,
+    /// Writes of which a status told that they never run.
+    pub settled: u64,
     /// Whole histories for which the linearizability checker's budget did not suffice.
     pub unjudged: u64,
 }
@@ -403,7 +405,7 @@ impl Workload {
                 deadline_us: None,
                 timeout_ms: ask.timeout_ms,
                 once,
-                gave_up: false,
+                instead: None,
             },
         );
         let request = ClientRequest {

@@ -1,5 +1,6 @@
 //! Clients with sessions: they send a write again until they know what became of it, and now and then one that has
-//! its answer, to see that it does not run again (rules S).
+//! its answer, to see that it does not run again (rules S). Instead of sending it again they sometimes ask whether it
+//! ran, and believe what they are told.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -17,6 +18,8 @@ use crate::rng::Rng;
 const ATTEMPTS_MAX: u32 = 12;
 /// One in so many writes that have their answer is sent once more.
 const PROBED: u64 = 6;
+/// Instead of one in so many repeats, the client asks what became of the write.
+const ASKED: u64 = 3;
 /// One in so many writes begins another session.
 const REOPENED: u64 = 30;
 
@@ -42,6 +45,10 @@ pub(super) struct Once {
     attempts: u32,
     /// An attempt may have taken effect.
     unsure: bool,
+    /// This attempt asks whether an earlier one ran.
+    is_status: bool,
+    /// Such an attempt was made.
+    asked: bool,
     probe: Option<Probe>,
 }
 
@@ -54,6 +61,8 @@ enum Probe {
     Other,
     /// The same write by a client that says it does not want the answer: it never runs.
     Acknowledged,
+    /// The same write, which was settled as one that never runs.
+    Settled,
 }
 
 impl Once {
@@ -99,6 +108,8 @@ impl Sessions {
             body: body.clone(),
             attempts: 1,
             unsure: false,
+            is_status: false,
+            asked: false,
             probe: None,
         }
     }
@@ -127,7 +138,7 @@ impl Once {
     /// Makes it what a probe sends.
     fn become_probe(&mut self, probe: Probe) {
         match (&probe, &mut self.body) {
-            (Probe::Same(_), _) | (_, ForwardBody::Read(_) | ForwardBody::Manage(_)) => {}
+            (Probe::Same(_) | Probe::Settled, _) | (_, ForwardBody::Read(_) | ForwardBody::Manage(_)) => {}
             (Probe::Acknowledged, _) => self.session.lowest = self.session.seq + 1,
             (Probe::Other, ForwardBody::Write(op)) => {
                 *op = Op::Append {
@@ -136,6 +147,7 @@ impl Once {
                 };
             }
         }
+        self.is_status = false;
         self.probe = Some(probe);
     }
 
@@ -143,8 +155,9 @@ impl Once {
     fn judge(&self, outcome: &ClientOutcome) -> Result<(), Violation> {
         let fits = match (&self.probe, outcome) {
             (Some(Probe::Same(first)), ClientOutcome::Done(answer)) => first == answer,
-            (Some(Probe::Other | Probe::Acknowledged), ClientOutcome::Done(_))
+            (Some(Probe::Other | Probe::Acknowledged | Probe::Settled), ClientOutcome::Done(_))
             | (Some(Probe::Same(_)) | None, ClientOutcome::NotApplied(Refusal::OtherCommand)) => false,
+            (_, ClientOutcome::NotApplied(Refusal::NeverRuns)) => self.asked,
             _ => true,
         };
         if fits {
@@ -192,6 +205,21 @@ impl Workload {
             sessions.release(&once.session);
             return Ok(goes);
         }
+        let never = ClientOutcome::NotApplied(Refusal::NeverRuns);
+        if *outcome == never || once.is_status && *outcome == ClientOutcome::Done(Answer::NeverRuns) {
+            self.outcomes.settled += 1;
+            if sessions.rng.one_in(2) {
+                let mut again = pending.clone();
+                if let Some(once) = &mut again.once {
+                    once.become_probe(Probe::Settled);
+                }
+                sessions.again.push_back((id, again));
+            } else {
+                sessions.release(&once.session);
+            }
+            pending.instead = Some(never);
+            return Ok(Turn::Ends(Box::new(pending)));
+        }
         let is_refused = matches!(
             outcome,
             ClientOutcome::NotApplied(_) | ClientOutcome::Redirect { .. }
@@ -205,7 +233,7 @@ impl Workload {
                 return Ok(goes);
             }
             // Whatever the last attempt said, an earlier one may have taken effect.
-            pending.gave_up = true;
+            pending.instead = Some(ClientOutcome::Unknown(UnknownReason::Timeout));
         } else if let ClientOutcome::Done(answer) = outcome
             && let Some(probe) = sessions.probe(answer)
         {
@@ -251,11 +279,20 @@ impl Workload {
         let id = RequestId(self.next_id);
         let once = pending.once.as_mut()?;
         once.attempts += 1;
+        let sessions = state.sessions.as_mut()?;
+        once.is_status = once.unsure && once.probe.is_none() && sessions.rng.one_in(ASKED);
+        once.asked |= once.is_status;
+        let body = if once.is_status {
+            let key = self.keys[pending.key].name.clone();
+            ForwardBody::Write(Op::Settle { key })
+        } else {
+            once.body.clone()
+        };
         let request = ClientRequest {
             id,
             stream: (client * self.nodes + node) as u64,
             target: self.keys[pending.key].target,
-            body: once.body.clone(),
+            body,
             session: Some(once.session),
             mode,
             timeout_ms: pending.timeout_ms,

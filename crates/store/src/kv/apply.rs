@@ -25,6 +25,10 @@ pub fn resolve(mut op: Op, now_ms: u64) -> Op {
         | Op::GetExpire {
             expiry: Some(expiry), ..
         }
+        | Op::CompareAndSet {
+            expiry: SetExpiry::Set(expiry),
+            ..
+        }
         | Op::Expire { expiry, .. } => *expiry = Expiry::At(absolute_ms(*expiry, now_ms)),
         Op::Set { .. }
         | Op::GetExpire { .. }
@@ -36,6 +40,8 @@ pub fn resolve(mut op: Op, now_ms: u64) -> Op {
         | Op::Delete { .. }
         | Op::Persist { .. }
         | Op::SetAllIfAbsent { .. }
+        | Op::CompareAndSet { .. }
+        | Op::Settle { .. }
         | Op::Flush
         | Op::Sweep { .. }
         | Op::Noop
@@ -127,7 +133,15 @@ pub fn apply<V: View + ?Sized>(
         } => shard.expire(key, *expiry, *condition),
         Op::Persist { key } => shard.persist(key),
         Op::SetAllIfAbsent { pairs } => shard.set_all_if_absent(pairs),
+        Op::CompareAndSet {
+            key,
+            expected,
+            value,
+            expiry,
+        } => shard.compare_and_set(key, expected, value, *expiry),
         Op::Sweep { due } => shard.sweep(due),
+        // By the session table, which keeps this in place of the answer.
+        Op::Settle { .. } => Ok(Answer::NeverRuns),
         Op::Flush | Op::Noop | Op::ExpireSessions { .. } | Op::Control(_) | Op::Split(_) => Ok(Answer::Ok),
     }
 }

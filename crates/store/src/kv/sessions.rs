@@ -86,6 +86,9 @@ pub struct Place(Option<(SessionRow, usize)>);
 
 /// What the table says about a write, at the shard's time `stamp_ms` (S4). `get` reads an engine key.
 ///
+/// [`Op::Settle`] asks about another write under its own identity, so it gets the answer whatever the fingerprint. Where
+/// there is none it runs like a write, and what is recorded for it keeps the other one from running ever after.
+///
 /// # Errors
 ///
 /// The engine's, and damage found in it.
@@ -95,6 +98,7 @@ pub fn standing(
     totals: &SessionTotals,
     stamp_ms: u64,
     write: &SessionWrite,
+    op: &Op,
 ) -> Result<Standing, EngineError> {
     let session = &write.session;
     let forgotten = Ok(Standing::Settled(Outcome::Unknown(UnknownReason::Forgotten)));
@@ -129,7 +133,16 @@ pub fn standing(
             AnswerRow::decode(&bytes).map_err(|_| malformed("answer row"))?
         }
     };
-    let same = answer.fingerprint == write.fingerprint || mutant!("fingerprint-ignored");
+    let is_status = matches!(op, Op::Settle { .. });
+    if answer.answer == Answer::NeverRuns && !is_status {
+        if mutant!("settled-write-runs") {
+            let row = SessionRow::decode(&bytes).map_err(|_| malformed("session row"))?;
+            return Ok(Standing::New(Place(Some((row, bytes.len())))));
+        }
+        let refusal = Outcome::Session(SessionRefusal::NeverRuns);
+        return Ok(Standing::Settled(refusal));
+    }
+    let same = is_status || answer.fingerprint == write.fingerprint || mutant!("fingerprint-ignored");
     Ok(Standing::Settled(if same {
         Outcome::Done(answer.answer)
     } else {

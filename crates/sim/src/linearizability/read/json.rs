@@ -195,6 +195,14 @@ fn answer(fields: &mut Fields, command: &Command) -> Result<Answer, String> {
                 value => Ok(Answer::Value(Some(bytes(value)?.into()))),
             }
         }
+        Command::Put {
+            condition: Condition::IfEquals(_),
+            get: false,
+            ..
+        } if answer.is_i64() => match answer.as_i64() {
+            Some(swapped @ -1..=1) => Ok(Answer::Int(swapped)),
+            _ => wrong("1, 0, -1, true or false"),
+        },
         Command::Append { .. } | Command::SetRange { .. } | Command::Increment { .. } => answer
             .as_i64()
             .map_or_else(|| wrong("an integer"), |n| Ok(Answer::Int(n))),

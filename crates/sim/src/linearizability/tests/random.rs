@@ -375,7 +375,7 @@ fn a_budget_that_is_used_up_gives_no_verdict() {
 /// simulations too: of 15 whole seeds one took two thirds of the processor time, for the history of one key.
 #[test]
 fn a_search_that_is_lost_begins_anew() {
-    for seed in [3, 51, 145, 184, 223, 344, 361, 438, 486, 535] {
+    for seed in [3, 145, 184, 223, 344, 361, 438, 486, 535] {
         let shape = Shape {
             clients: 8,
             operations: 600,

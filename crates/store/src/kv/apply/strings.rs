@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use quorate_proto::{Answer, CommandError, Expiry, SetCondition, SetExpiry};
+use quorate_raft::mutant;
 use quorate_storage::engine::{EngineError, View};
 
 use super::Shard;
@@ -57,6 +58,20 @@ impl<V: View + ?Sized> Shard<'_, '_, V> {
         if !holds {
             return Ok((Answer::Nil, old));
         }
+        self.overwrite(key, at, old.is_some(), old_ms, value, expiry);
+        Ok((Answer::Ok, old))
+    }
+
+    /// Overwrites what was read.
+    fn overwrite(
+        &mut self,
+        key: &[u8],
+        at: Bytes,
+        was_there: bool,
+        old_ms: Option<u64>,
+        value: &[u8],
+        expiry: SetExpiry,
+    ) {
         let deadline_ms = match expiry {
             SetExpiry::Clear => None,
             SetExpiry::Keep => old_ms,
@@ -64,15 +79,35 @@ impl<V: View + ?Sized> Shard<'_, '_, V> {
                 Some(deadline) => Some(deadline),
                 None => {
                     // Set and expired at once.
-                    if old.is_some() {
+                    if was_there {
                         self.erase(key, at, old_ms);
                     }
-                    return Ok((Answer::Ok, old));
+                    return;
                 }
             },
         };
         self.replace(key, at, old_ms, deadline_ms, encode(deadline_ms, value));
-        Ok((Answer::Ok, old))
+    }
+
+    pub(super) fn compare_and_set(
+        &mut self,
+        key: &[u8],
+        expected: &[u8],
+        value: &[u8],
+        expiry: SetExpiry,
+    ) -> Result<Answer, EngineError> {
+        if !fits(value.len() as u64) {
+            return Ok(TOO_LONG);
+        }
+        let at = self.at(key);
+        let Some(old) = self.load(key, &at)? else {
+            return Ok(Answer::Int(-1));
+        };
+        if old.payload != expected && !mutant!("compare-and-set-does-not-compare") {
+            return Ok(Answer::Int(0));
+        }
+        self.overwrite(key, at, true, old.deadline_ms, value, expiry);
+        Ok(Answer::Int(1))
     }
 
     pub(super) fn append(&mut self, key: &[u8], value: &[u8]) -> Result<Answer, EngineError> {
