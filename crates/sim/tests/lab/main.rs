@@ -19,3 +19,4 @@ mod sessions;
 mod splits;
 mod stores;
 mod support;
+mod versions;
