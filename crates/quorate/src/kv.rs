@@ -1,21 +1,19 @@
-//! `get`, `put`, `append`, `delete`: one command against the first endpoint that answers.
+//! `get`, `put`, `append`, `delete`: one command through the client library.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::time::Duration;
 
 use clap::Args;
+use quorate_client::blocking::Client;
+use quorate_client::resp::Reply;
+use quorate_client::{Command, Error, Options};
 
 use crate::cli::{Failure, UNKNOWN};
-use crate::client::slots::parse_moved;
-use crate::client::{Client, Reply};
-
-/// A cluster that sends a client on more often than this is confused.
-const REDIRECTS_MAX: usize = 5;
 
 /// Whom to ask.
 #[derive(Args, Clone, Debug)]
 pub struct Target {
-    /// Nodes to ask, HOST:PORT, separated by commas; the next is tried if one cannot be reached
+    /// Nodes to ask, HOST:PORT, separated by commas; one that answers is enough
     #[arg(
         long,
         env = "QUORATE_ENDPOINTS",
@@ -24,7 +22,7 @@ pub struct Target {
         value_name = "ADDRS"
     )]
     pub endpoints: Vec<String>,
-    /// How long to wait for an answer; longer than the server's own request timeout, so that it can explain
+    /// How long to try before giving up; longer than the server's own request timeout, so that it can explain
     #[arg(long, default_value_t = 6000, value_name = "MS")]
     pub timeout_ms: u64,
 }
@@ -77,50 +75,38 @@ pub struct DeleteArgs {
 
 /// Prints the value; exit code 1 if the key is absent.
 pub fn get(args: GetArgs) -> Result<(), Failure> {
-    match ask(&args.target, Effect::Read, &[b"GET", args.key.as_bytes()])? {
-        Reply::Bulk(value) => print_value(&value)
+    match connect(&args.target)?.run(async |client| client.get(&args.key).await)? {
+        Some(value) => print_value(&value)
             .map_err(|error| Failure::new(format!("cannot write the value to standard output: {error}"))),
-        Reply::Nil => Err(Failure::new(format!("no such key: {}", args.key))),
-        other => Err(unexpected(&other)),
+        None => Err(Failure::new(format!("no such key: {}", args.key))),
     }
 }
 
 /// Sets the key.
 pub fn put(args: PutArgs) -> Result<(), Failure> {
     let value = value(args.value)?;
-    match ask(
-        &args.target,
-        Effect::Write,
-        &[b"SET", args.key.as_bytes(), &value],
-    )? {
-        Reply::Simple(ok) => {
-            println!("{ok}");
-            Ok(())
-        }
-        other => Err(unexpected(&other)),
-    }
+    connect(&args.target)?.run(async |client| client.set(&args.key, &value).await)?;
+    println!("OK");
+    Ok(())
 }
 
 /// Appends to the key.
 pub fn append(args: AppendArgs) -> Result<(), Failure> {
     let value = value(args.value)?;
-    print_count(ask(
-        &args.target,
-        Effect::Write,
-        &[b"APPEND", args.key.as_bytes(), &value],
-    )?)
+    let length = connect(&args.target)?.run(async |client| client.append(&args.key, &value).await)?;
+    println!("{length}");
+    Ok(())
 }
 
-/// Deletes the keys, one by one: in a cluster they may be anywhere.
+/// Deletes the keys; in a cluster they may be anywhere.
 pub fn delete(args: DeleteArgs) -> Result<(), Failure> {
+    let client = connect(&args.target)?;
     let mut deleted = 0;
     for key in &args.keys {
-        match ask(&args.target, Effect::Write, &[b"DEL", key.as_bytes()])? {
-            Reply::Int(n) => deleted += n,
-            other => return Err(unexpected(&other)),
-        }
+        deleted += u64::from(client.run(async |client| client.delete(key).await)?);
     }
-    print_count(Reply::Int(deleted))
+    println!("{deleted}");
+    Ok(())
 }
 
 /// Whether a command may be sent again when it is not known whether it ran.
@@ -130,42 +116,37 @@ pub(crate) enum Effect {
     Write,
 }
 
-pub(crate) fn ask(target: &Target, effect: Effect, command: &[&[u8]]) -> Result<Reply, Failure> {
-    let timeout = Duration::from_millis(target.timeout_ms.max(1));
-    let mut failure = Failure::usage("--endpoints is empty");
-    for endpoint in &target.endpoints {
-        let mut addr = endpoint.clone();
-        for _ in 0..=REDIRECTS_MAX {
-            let reply = Client::connect(&addr, timeout).and_then(|mut client| client.command(command));
-            match reply {
-                Ok(Reply::Error(error)) => match parse_moved(&error) {
-                    Some((_, to)) => {
-                        failure = Failure::new(format!("sent from node to node: {error}"));
-                        addr = to.to_owned();
-                        continue;
-                    }
-                    None if error.starts_with("UNKNOWN") => {
-                        return Err(Failure {
-                            message: error,
-                            code: UNKNOWN,
-                        });
-                    }
-                    None => return Err(Failure::new(error)),
-                },
-                Ok(reply) => return Ok(reply),
-                Err(error) if error.may_have_run() && effect == Effect::Write => {
-                    let message = format!("{error}; it is unknown whether the write was applied");
-                    return Err(Failure {
-                        message,
-                        code: UNKNOWN,
-                    });
-                }
-                Err(error) => failure = Failure::new(error.to_string()),
-            }
-            break;
-        }
+/// Asks any node something that concerns no key.
+pub(crate) fn ask(target: &Target, effect: Effect, words: &[&[u8]]) -> Result<Reply, Failure> {
+    let begun = match effect {
+        Effect::Read => Command::read(words[0]),
+        Effect::Write => Command::plain(words[0]),
+    };
+    let command = words[1..].iter().fold(begun, Command::arg);
+    Ok(connect(target)?.run(async |client| client.command(&command).await)?)
+}
+
+fn connect(target: &Target) -> Result<Client, Failure> {
+    if target.endpoints.is_empty() {
+        return Err(Failure::usage("--endpoints is empty"));
     }
-    Err(failure)
+    let deadline = Duration::from_millis(target.timeout_ms.max(1));
+    let options = Options::default().deadline(deadline).connect_max(deadline);
+    Client::connect(&target.endpoints, options)
+        .map_err(|error| Failure::new(format!("no node answers: {error}")))
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut failure = Failure::new(error.to_string());
+        if let Error::Unknown { write, .. } = error {
+            failure.code = UNKNOWN;
+            if let Some(write) = write {
+                failure.message += &format!("; `ONCE STATUS {write}` settles it");
+            }
+        }
+        failure
+    }
 }
 
 fn value(text: String) -> Result<Vec<u8>, Failure> {
@@ -186,16 +167,6 @@ fn print_value(value: &[u8]) -> std::io::Result<()> {
         out.write_all(b"\n")?;
     }
     out.flush()
-}
-
-fn print_count(reply: Reply) -> Result<(), Failure> {
-    match reply {
-        Reply::Int(n) => {
-            println!("{n}");
-            Ok(())
-        }
-        other => Err(unexpected(&other)),
-    }
 }
 
 pub(crate) fn unexpected(reply: &Reply) -> Failure {

@@ -7,10 +7,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-pub mod resp;
-pub mod slots;
-
-pub use resp::Reply;
+pub use quorate_client::resp::{self, Reply};
+pub use quorate_client::slots;
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 * 1024;

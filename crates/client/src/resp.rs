@@ -1,4 +1,5 @@
-//! Requests and replies on the wire, seen from the client's side: RESP2, and RESP3's null.
+//! Requests and replies on the wire, seen from the client's side: RESP2, and RESP3's null. For programs that speak to
+//! nodes by themselves, and for the replies of [`Client::command`](crate::Client::command).
 
 /// A reply, owned.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,7 +19,8 @@ pub enum Reply {
 }
 
 /// The bytes are not RESP. The connection cannot be used any more: where the next reply begins is not known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the bytes are not RESP")]
 pub struct Malformed;
 
 /// An array inside arrays this deep comes from no server; refused so that bad input cannot exhaust the stack.
@@ -53,6 +55,10 @@ fn decimal(out: &mut Vec<u8>, mut n: u64) {
 
 /// Reads the reply at the beginning of `buf`: the reply and its length in bytes, or `None` if it is not all
 /// there yet.
+///
+/// # Errors
+///
+/// When the bytes are not RESP.
 pub fn decode(buf: &[u8]) -> Result<Option<(Reply, usize)>, Malformed> {
     decode_at(buf, 0, 0)
 }

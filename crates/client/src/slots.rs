@@ -1,6 +1,6 @@
-//! Which slot a key is in, and which node serves a slot.
+//! Which slot a key is in, and which node serves a slot: for programs that speak to nodes by themselves.
 
-use super::resp::Reply;
+use crate::resp::Reply;
 
 /// Slots of a hash keyspace, as in Redis Cluster.
 pub const SLOTS: u16 = 16384;
@@ -26,6 +26,7 @@ const CRC16: [u16; 256] = {
 };
 
 /// The slot of a key: CRC16 (XMODEM) of the key, or of its first `{tag}` if that is not empty.
+#[must_use]
 pub fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|&b| b == b'{').and_then(|open| {
         let rest = &key[open + 1..];
@@ -50,6 +51,7 @@ pub struct SlotMap {
 
 impl SlotMap {
     /// The nodes heard of, in the order in which they were; a node keeps its place.
+    #[must_use]
     pub fn addrs(&self) -> &[String] {
         &self.addrs
     }
@@ -107,6 +109,7 @@ impl SlotMap {
     }
 
     /// The place in [`Self::addrs`] of the node that serves `key`.
+    #[must_use]
     pub fn node_of(&self, key: &[u8]) -> Option<usize> {
         // Nothing known: the key need not be hashed.
         if self.owner.is_empty() {
@@ -116,12 +119,19 @@ impl SlotMap {
     }
 
     /// The same for a slot.
+    #[must_use]
     pub fn node_of_slot(&self, slot: u16) -> Option<usize> {
         self.owner
             .get(usize::from(slot))
             .copied()
             .flatten()
             .map(usize::from)
+    }
+
+    /// Whether the node of every slot is known.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.owner.is_empty() && self.owner.iter().all(Option::is_some)
     }
 
     /// The node does not answer: its slots are nobody's until somebody says more.
@@ -144,6 +154,7 @@ impl SlotMap {
 }
 
 /// Reads `MOVED 3999 127.0.0.1:7002`.
+#[must_use]
 pub fn parse_moved(error: &str) -> Option<(u16, &str)> {
     let (slot, addr) = error.strip_prefix("MOVED ")?.split_once(' ')?;
     Some((slot.parse().ok().filter(|slot| *slot < SLOTS)?, addr))
@@ -156,7 +167,7 @@ fn host_of(addr: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::resp::decode;
+    use crate::resp::decode;
 
     #[test]
     fn slots_are_those_of_redis_cluster() {
