@@ -120,6 +120,12 @@ pub struct ServerConfig {
     pub pipeline_depth_max: usize,
     /// A command is answered within this many milliseconds.
     pub request_timeout_ms: u32,
+    /// Seconds after its opening that a session is forgotten (S3).
+    pub session_ttl_s: u32,
+    /// Sessions that a shard remembers (S3).
+    pub sessions_max_per_shard: u32,
+    /// Bytes that a shard's session table may take (S3).
+    pub session_bytes_max_per_shard: u64,
     /// Milliseconds of a tick.
     pub tick_ms: u32,
     /// Ticks between heartbeats.
@@ -330,6 +336,25 @@ impl ServerConfig {
                 layer.request_timeout_ms.unwrap_or(5000),
                 100,
                 600_000,
+            )?,
+            session_ttl_s: within(
+                "session_ttl_s",
+                layer.session_ttl_s.unwrap_or(86_400),
+                600,
+                2_592_000,
+            )?,
+            sessions_max_per_shard: within(
+                "sessions_max_per_shard",
+                layer.sessions_max_per_shard.unwrap_or(100_000),
+                100,
+                10_000_000,
+            )?,
+            session_bytes_max_per_shard: size(
+                "session_bytes_max_per_shard",
+                layer.session_bytes_max_per_shard,
+                64 << 20,
+                1 << 20,
+                16 << 30,
             )?,
             tick_ms: within("tick_ms", layer.tick_ms.unwrap_or(50), 5, 1000)?,
             heartbeat_ticks,

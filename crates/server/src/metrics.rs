@@ -118,6 +118,20 @@ pub struct Counters {
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).
     pub replicas_rebuilt: u64,
+    /// Local replicas made because a leader spoke to this store.
+    pub replicas_created: u64,
+    /// Local replicas removed (M4).
+    pub replicas_removed: u64,
+    /// Membership changes turned round here because new voters were away (M2).
+    pub changes_turned_round: u64,
+    /// Membership changes that local replicas applied.
+    pub memberships_changed: u64,
+    /// Sessions that the local replicas remember now.
+    pub sessions: u64,
+    /// Answers that they keep for them.
+    pub session_answers: u64,
+    /// Bytes that those take.
+    pub session_bytes: u64,
     /// Turns of the reactor.
     pub turns: u64,
 }
@@ -338,6 +352,13 @@ impl Exposition {
             replicas_rebuilt,
             splits,
             rerouted,
+            replicas_created,
+            replicas_removed,
+            changes_turned_round,
+            memberships_changed,
+            sessions,
+            session_answers,
+            session_bytes,
             turns,
         } = *c;
         let totals = [
@@ -420,6 +441,26 @@ impl Exposition {
                 "Replicas with a damaged log that were rebuilt from their peers.",
                 replicas_rebuilt,
             ),
+            (
+                "store_memberships_changed_total",
+                "Membership changes that local replicas applied.",
+                memberships_changed,
+            ),
+            (
+                "store_replicas_created_total",
+                "Replicas made here because a leader spoke to this store.",
+                replicas_created,
+            ),
+            (
+                "store_replicas_removed_total",
+                "Replicas removed from here.",
+                replicas_removed,
+            ),
+            (
+                "store_changes_turned_round_total",
+                "Membership changes turned round because new voters were away.",
+                changes_turned_round,
+            ),
             ("log_syncs_total", "Syncs of the Raft log.", log_syncs),
             (
                 "log_written_bytes_total",
@@ -456,6 +497,21 @@ impl Exposition {
                 "client_connections_open_count",
                 "Client connections open now.",
                 connections_open,
+            ),
+            (
+                "store_sessions_count",
+                "Sessions that the local replicas remember, added up.",
+                sessions,
+            ),
+            (
+                "store_session_answers_count",
+                "Answers kept for sessions.",
+                session_answers,
+            ),
+            (
+                "store_session_bytes",
+                "Rows of the session tables, keys and values.",
+                session_bytes,
             ),
             (
                 "log_disk_bytes",

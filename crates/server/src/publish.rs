@@ -17,14 +17,10 @@ pub(crate) fn status(reactor: &mut Reactor) {
     if now_us < reactor.next_publish_us {
         return;
     }
-    let rows: Vec<ShardRow> = reactor
-        .store
-        .status(reactor.times)
-        .iter()
-        .map(|row| shard(reactor, row))
-        .collect();
+    let replicas = reactor.store.status(reactor.times);
+    let rows: Vec<ShardRow> = replicas.iter().map(|row| shard(reactor, row)).collect();
     reactor.next_publish_us = now_us + EVERY_US + EVERY_US_PER_REPLICA * rows.len() as u64;
-    count(reactor);
+    count(reactor, &replicas);
     let health = reactor.store.health();
     reactor.shared.publish(NodeStatus {
         cluster: reactor.store.cluster().to_string(),
@@ -66,7 +62,8 @@ fn shard(reactor: &Reactor, row: &ReplicaStatus) -> ShardRow {
 }
 
 /// Takes over what others count; the rest the reactor counts itself.
-fn count(reactor: &mut Reactor) {
+fn count(reactor: &mut Reactor, replicas: &[ReplicaStatus]) {
+    let sum = |of: fn(&ReplicaStatus) -> u64| replicas.iter().map(of).sum();
     let (store, peers, log) = (
         *reactor.store.counters(),
         reactor.peers.stats(),
@@ -104,6 +101,13 @@ fn count(reactor: &mut Reactor) {
         replicas_rebuilt: store.replicas_rebuilt,
         splits: store.splits,
         rerouted: store.rerouted,
+        replicas_created: store.replicas_created,
+        replicas_removed: store.replicas_removed,
+        changes_turned_round: store.changes_turned_round,
+        memberships_changed: store.memberships_changed,
+        sessions: sum(|row| row.sessions.sessions),
+        session_answers: sum(|row| row.sessions.answers),
+        session_bytes: sum(|row| row.sessions.bytes),
         turns: own.turns,
     };
 }

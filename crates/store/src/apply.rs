@@ -99,7 +99,9 @@ impl<E: Engine> Store<E> {
                 )?;
             }
             ended.extend(settled.drain(..).map(|ended| (*at, ended)));
-            if replica.descriptor.epoch.conf_ver != conf_ver {
+            let changes = replica.descriptor.epoch.conf_ver - conf_ver;
+            if changes > 0 {
+                self.counters.memberships_changed += changes;
                 changed.push(*at);
             }
             let (key, value) = replica.applied.record(replica.descriptor.shard);

@@ -23,6 +23,8 @@ pub struct Counters {
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).
     pub replicas_rebuilt: u64,
+    /// Membership changes that replicas here applied.
+    pub memberships_changed: u64,
     /// Replicas that were made here because a leader spoke to them.
     pub replicas_created: u64,
     /// Replicas that were removed from here (M4).

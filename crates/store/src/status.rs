@@ -49,6 +49,8 @@ pub struct ReplicaStatus {
     pub slots: (u16, u16),
     /// Whether a change of the membership is under way, as far as this replica has applied.
     pub changing: bool,
+    /// What it remembers of sessions (S3).
+    pub sessions: SessionTotals,
     /// Whether a snapshot is installed in the engine and the log not yet reset to it (P5).
     pub installing: bool,
 }
@@ -113,6 +115,7 @@ impl<E: Engine> Store<E> {
                     version: replica.descriptor.epoch.version,
                     slots: (replica.descriptor.start_slot, replica.descriptor.end_slot),
                     changing: !is_settled(&replica.descriptor.conf_state, &replica.descriptor.membership),
+                    sessions: replica.sessions,
                     installing: replica.installing.is_some(),
                 }
             })

@@ -120,6 +120,31 @@ pub struct ConfigLayer {
     )]
     pub request_timeout_ms: Option<u32>,
 
+    /// Seconds after its opening that a session (ONCE) is forgotten, 600 to 2592000 [default: 86400]
+    #[arg(
+        long,
+        env = "QUORATE_SESSION_TTL_S",
+        value_name = "S",
+        help_heading = "Sessions"
+    )]
+    pub session_ttl_s: Option<u32>,
+    /// Sessions that a shard remembers; with more, the oldest are forgotten. 100 to 10000000 [default: 100000]
+    #[arg(
+        long,
+        env = "QUORATE_SESSIONS_MAX_PER_SHARD",
+        value_name = "N",
+        help_heading = "Sessions"
+    )]
+    pub sessions_max_per_shard: Option<u32>,
+    /// What a shard's session table may take; beyond, the oldest sessions are forgotten. 1MiB to 16GiB [default: 64MiB]
+    #[arg(
+        long,
+        env = "QUORATE_SESSION_BYTES_MAX_PER_SHARD",
+        value_name = "SIZE",
+        help_heading = "Sessions"
+    )]
+    pub session_bytes_max_per_shard: Option<ByteSize>,
+
     /// The unit of the next two, 5 to 1000 [default: 50]
     #[arg(long, env = "QUORATE_TICK_MS", value_name = "MS", help_heading = "Consensus")]
     pub tick_ms: Option<u32>,
@@ -238,6 +263,11 @@ impl ConfigLayer {
             connections_max: self.connections_max.or(below.connections_max),
             pipeline_depth_max: self.pipeline_depth_max.or(below.pipeline_depth_max),
             request_timeout_ms: self.request_timeout_ms.or(below.request_timeout_ms),
+            session_ttl_s: self.session_ttl_s.or(below.session_ttl_s),
+            sessions_max_per_shard: self.sessions_max_per_shard.or(below.sessions_max_per_shard),
+            session_bytes_max_per_shard: self
+                .session_bytes_max_per_shard
+                .or(below.session_bytes_max_per_shard),
             tick_ms: self.tick_ms.or(below.tick_ms),
             heartbeat_ticks: self.heartbeat_ticks.or(below.heartbeat_ticks),
             election_ticks: self.election_ticks.or(below.election_ticks),

@@ -100,6 +100,7 @@ mod tests {
             version: 1,
             slots: (0, 0),
             changing: false,
+            sessions: quorate_proto::SessionTotals::default(),
             installing: false,
         }
     }

@@ -106,6 +106,7 @@ mod tests {
             version,
             slots,
             changing: false,
+            sessions: quorate_proto::SessionTotals::default(),
             installing: false,
         }
     }
