@@ -135,14 +135,14 @@ impl Sessions {
 }
 
 impl Once {
-    /// Makes it what a probe sends.
-    fn become_probe(&mut self, probe: Probe) {
+    /// Makes it what a probe sends. `key`: of the same slot, or a split would part it from the session's row.
+    fn become_probe(&mut self, probe: Probe, key: Bytes) {
         match (&probe, &mut self.body) {
             (Probe::Same(_) | Probe::Settled, _) | (_, ForwardBody::Read(_) | ForwardBody::Manage(_)) => {}
             (Probe::Acknowledged, _) => self.session.lowest = self.session.seq + 1,
             (Probe::Other, ForwardBody::Write(op)) => {
                 *op = Op::Append {
-                    key: Bytes::from_static(b"probe"),
+                    key,
                     value: Bytes::from_static(b"never"),
                 };
             }
@@ -211,7 +211,8 @@ impl Workload {
             if sessions.rng.one_in(2) {
                 let mut again = pending.clone();
                 if let Some(once) = &mut again.once {
-                    once.become_probe(Probe::Settled);
+                    // It is the same command: no other key.
+                    once.become_probe(Probe::Settled, Bytes::new());
                 }
                 sessions.again.push_back((id, again));
             } else {
@@ -239,7 +240,9 @@ impl Workload {
         {
             let mut again = pending.clone();
             if let Some(once) = &mut again.once {
-                once.become_probe(probe);
+                let tag = &self.keys[pending.key].name;
+                let key = [b"{", tag.as_ref(), b"}probe"].concat();
+                once.become_probe(probe, key.into());
             }
             sessions.again.push_back((id, again));
             return Ok(Turn::Ends(Box::new(pending)));
