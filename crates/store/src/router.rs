@@ -69,7 +69,13 @@ impl Router {
     }
 
     fn fill(&mut self) {
-        let told = self.told.values().map(|info| Claim {
+        // What was told before the replica here knew more would claim slots that it has given away.
+        let is_newer = |info: &&ShardInfo| {
+            let here = self.by_shard.get(&info.shard).map(|at| Place::Here(*at));
+            let mut own = self.here.iter().filter(|claim| Some(claim.place) == here);
+            own.all(|claim| claim.version < info.epoch.version)
+        };
+        let told = self.told.values().filter(is_newer).map(|info| Claim {
             version: info.epoch.version,
             start_slot: info.start_slot,
             end_slot: info.end_slot,
