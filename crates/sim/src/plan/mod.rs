@@ -255,6 +255,10 @@ impl Plan {
             // Not together yet: see docs/testing.md.
             faults.retain(|(fault, _)| *fault != Fault::Rot);
         }
+        if profile == Profile::Everything && apart.one_in(3) {
+            faults.push((Fault::Split, apart.range(2, 8)));
+            faults.retain(|(fault, _)| *fault != Fault::Rot);
+        }
         if profile == Profile::Splits {
             faults.push((Fault::Split, apart.range(4, 12)));
             if apart.one_in(2) {

@@ -162,7 +162,7 @@ impl Profile {
             Profile::Moves => MOVES.to_vec(),
             Profile::Splits => SPLITS.to_vec(),
             Profile::Everything => {
-                let mut all = [NETWORK, DEATH, DISK, CLOCK, MOVES].concat();
+                let mut all = [NETWORK, DEATH, DISK, CLOCK, MOVES, SPLITS].concat();
                 all.sort_unstable();
                 all.dedup();
                 all
