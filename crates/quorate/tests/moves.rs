@@ -7,59 +7,12 @@ mod support;
 use std::time::Duration;
 
 use quorate::client::Reply;
+use support::control::{ctl, done, shards};
 use support::tokens::{Load, Reader, judge, slot_of_shard};
-use support::{Cluster, ask, quorate};
+use support::{Cluster, ask};
 
 /// Clients, and more on the shard that moves.
 const CLIENTS: usize = 8;
-
-/// `quorate ctl`: exit code, standard output and standard error.
-fn ctl(cluster: &Cluster, via: usize, words: &str) -> (Option<i32>, String, String) {
-    let output = quorate()
-        .args(["ctl", "--endpoints", &cluster.nodes[via].addr()])
-        .args(words.split(' '))
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn done(cluster: &Cluster, via: usize, words: &str) {
-    // The first wishes may come before every node is connected to the leader, or meet a change that is just ending.
-    for _ in 0..50 {
-        let (code, out, err) = ctl(cluster, via, words);
-        if code == Some(0) {
-            assert!(
-                out.ends_with("done\n") || out.ends_with("hands over\n"),
-                "{words}: {out}"
-            );
-            return;
-        }
-        assert!(
-            ["BUSY", "not connected", "lags behind"]
-                .iter()
-                .any(|why| err.contains(why)),
-            "{words}: {err}"
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    panic!("{words} is never done");
-}
-
-/// The stores of shard 6, as a node lists them.
-fn stores(cluster: &Cluster, via: usize) -> Vec<u64> {
-    let (code, out, err) = ctl(cluster, via, "shards --json");
-    assert_eq!(code, Some(0), "{err}");
-    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
-    let row = rows
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|row| row["shard"] == 6)
-        .unwrap();
-    let stores = row["stores"].as_array().unwrap();
-    stores.iter().map(|store| store.as_u64().unwrap()).collect()
-}
 
 #[test]
 fn a_shard_moves_to_other_stores_and_back_under_load() {
@@ -78,7 +31,8 @@ fn a_shard_moves_to_other_stores_and_back_under_load() {
         done(&cluster, 2, words);
         load.wait_progress(5, Duration::from_secs(60));
     }
-    assert_eq!(stores(&cluster, 4), [1, 2, 3]);
+    let moved = shards(&cluster, 4).into_iter().find(|shard| shard.id == 6);
+    assert_eq!(moved.unwrap().stores, [1, 2, 3]);
     done(&cluster, 3, "transfer 6 2");
     load.wait_progress(20, Duration::from_secs(60));
     let gap = load.gaps()[5];

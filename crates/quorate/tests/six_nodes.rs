@@ -7,28 +7,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use quorate::client::Reply;
-use support::{Cluster, SHARDS, ask, bulk, ok, quorate};
-
-/// Leader and stores of each shard, as a node lists them.
-fn shards(cluster: &Cluster, via: usize) -> Vec<(Option<u64>, Vec<u64>)> {
-    let output = quorate()
-        .args([
-            "ctl",
-            "--endpoints",
-            &cluster.nodes[via].addr(),
-            "shards",
-            "--json",
-        ])
-        .output()
-        .unwrap();
-    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let stores = |row: &serde_json::Value| {
-        let stores = row["stores"].as_array().unwrap();
-        stores.iter().map(|store| store.as_u64().unwrap()).collect()
-    };
-    let rows = rows.as_array().unwrap().iter();
-    rows.map(|row| (row["leader"].as_u64(), stores(row))).collect()
-}
+use support::control::shards;
+use support::{Cluster, SHARDS, ask, bulk, ok};
 
 /// A key of each shard: hash tags are tried until all shards have one.
 fn keys(cluster: &Cluster) -> Vec<String> {
@@ -54,10 +34,10 @@ fn six_nodes_share_the_shards_out_and_each_serves_all_of_them() {
     let mut cluster = Cluster::start(6, &[]);
     cluster.wait_ready();
     let mut held = BTreeMap::new();
-    for (leader, stores) in shards(&cluster, 0) {
-        assert_eq!(stores.len(), 3, "{stores:?}");
-        assert!(stores.contains(&leader.unwrap()), "{leader:?} of {stores:?}");
-        for store in stores {
+    for shard in shards(&cluster, 0) {
+        assert_eq!(shard.stores.len(), 3, "{shard:?}");
+        assert!(shard.stores.contains(&shard.leader.unwrap()), "{shard:?}");
+        for store in shard.stores {
             *held.entry(store).or_insert(0) += 1;
         }
     }

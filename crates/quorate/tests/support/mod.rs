@@ -6,6 +6,7 @@
     reason = "part of several test programs, each of which uses some of it"
 )]
 
+pub mod control;
 pub mod tokens;
 
 use std::io::Read as _;

@@ -1,0 +1,70 @@
+//! `quorate ctl` against a cluster of the tests.
+
+use std::time::Duration;
+
+use super::{Cluster, quorate};
+
+/// Exit code, standard output and standard error.
+pub fn ctl(cluster: &Cluster, via: usize, words: &str) -> (Option<i32>, String, String) {
+    let output = quorate()
+        .args(["ctl", "--endpoints", &cluster.nodes[via].addr()])
+        .args(words.split(' '))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Asks until it is done: the first wishes may come before every node is connected to the leader, or meet a change
+/// that is just ending.
+pub fn done(cluster: &Cluster, via: usize, words: &str) {
+    for _ in 0..50 {
+        let (code, out, err) = ctl(cluster, via, words);
+        if code == Some(0) {
+            assert!(
+                ["done\n", "hands over\n", "split\n"]
+                    .iter()
+                    .any(|end| out.ends_with(end)),
+                "{words}: {out}"
+            );
+            return;
+        }
+        assert!(
+            ["BUSY", "not connected", "lags behind"]
+                .iter()
+                .any(|why| err.contains(why)),
+            "{words}: {err}"
+        );
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    panic!("{words} is never done");
+}
+
+/// A shard, as a node lists it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Shard {
+    pub id: u64,
+    pub slots: std::ops::RangeInclusive<u16>,
+    pub leader: Option<u64>,
+    pub stores: Vec<u64>,
+}
+
+/// The shards by slot, as a node lists them.
+pub fn shards(cluster: &Cluster, via: usize) -> Vec<Shard> {
+    let (code, out, err) = ctl(cluster, via, "shards --json");
+    assert_eq!(code, Some(0), "{err}");
+    let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let slot = |value: &serde_json::Value| value.as_u64().unwrap().try_into().unwrap();
+    let shard = |row: &serde_json::Value| Shard {
+        id: row["shard"].as_u64().unwrap(),
+        slots: slot(&row["first-slot"])..=slot(&row["last-slot"]),
+        leader: row["leader"].as_u64(),
+        stores: row["stores"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|store| store.as_u64().unwrap())
+            .collect(),
+    };
+    rows.as_array().unwrap().iter().map(shard).collect()
+}
