@@ -70,10 +70,12 @@ impl Router {
 
     fn fill(&mut self) {
         // What was told before the replica here knew more would claim slots that it has given away.
-        let is_newer = |info: &&ShardInfo| {
-            let here = self.by_shard.get(&info.shard).map(|at| Place::Here(*at));
-            let mut own = self.here.iter().filter(|claim| Some(claim.place) == here);
-            own.all(|claim| claim.version < info.epoch.version)
+        let is_newer = |info: &&ShardInfo| match self.by_shard.get(&info.shard) {
+            None => true,
+            Some(at) => {
+                let own = self.here.iter().find(|claim| claim.place == Place::Here(*at));
+                own.is_none_or(|own| own.version < info.epoch.version)
+            }
         };
         let told = self.told.values().filter(is_newer).map(|info| Claim {
             version: info.epoch.version,
@@ -160,5 +162,62 @@ impl Router {
             .into_iter()
             .chain(members)
             .find(|store| is_reachable(*store))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quorate_proto::{Epoch, Membership};
+    use quorate_raft::Term;
+
+    fn told(shard: u64, version: u64, (start_slot, end_slot): (u16, u16)) -> ShardInfo {
+        ShardInfo {
+            shard: ShardId(shard),
+            start_slot,
+            end_slot,
+            epoch: Epoch { conf_ver: 1, version },
+            membership: Membership::default(),
+            leader: None,
+            term: Term(1),
+            session_ms: 0,
+        }
+    }
+
+    /// A router with a replica of shard 1 here, which has the slots below 50 as of version 2.
+    fn router() -> Router {
+        Router {
+            here: vec![Claim {
+                version: 2,
+                start_slot: 0,
+                end_slot: 50,
+                place: Place::Here(0),
+            }],
+            by_shard: BTreeMap::from([(ShardId(1), 0)]),
+            ..Router::default()
+        }
+    }
+
+    /// Found by whole seeds 54 and 64 of the simulator's profile splits: word from before a split claimed the slots
+    /// that the replica here had given away, so their requests went to that replica and back, in one turn without end.
+    #[test]
+    fn what_was_told_before_a_split_claims_no_slots() {
+        let mut router = router();
+        router.hear(told(1, 1, (0, 100)));
+        let places = |router: &Router| [10, 60].map(|slot| router.place_of(Target::Slot(slot)));
+        assert_eq!(places(&router), [Some(Place::Here(0)), None]);
+        router.hear(told(7, 2, (50, 100)));
+        let elsewhere = Some(Place::Elsewhere(ShardId(7)));
+        assert_eq!(places(&router), [Some(Place::Here(0)), elsewhere]);
+    }
+
+    #[test]
+    fn a_replica_that_lags_behind_a_split_gives_its_slots_away() {
+        let mut router = router();
+        router.hear(told(1, 3, (0, 30)));
+        router.hear(told(7, 3, (30, 50)));
+        let places = [10, 40].map(|slot| router.place_of(Target::Slot(slot)));
+        let elsewhere = Some(Place::Elsewhere(ShardId(7)));
+        assert_eq!(places, [Some(Place::Here(0)), elsewhere]);
     }
 }
