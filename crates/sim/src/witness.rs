@@ -26,15 +26,12 @@ pub(crate) struct Witness {
     writes: Vec<Write>,
     /// Applied, but by no leader yet; by shard in the order of its log.
     unseen: BTreeMap<ShardId, VecDeque<(Index, Write)>>,
-    /// Each shard's time (T1).
-    stamps_ms: BTreeMap<ShardId, u64>,
 }
 
 #[derive(Debug)]
 struct Write {
     at_ns: u64,
     shard: ShardId,
-    stamp_ms: u64,
     command: LogCommand,
 }
 
@@ -48,12 +45,9 @@ impl Witness {
         let Ok(command) = LogCommand::decode(data) else {
             return;
         };
-        let stamp_ms = self.stamps_ms.entry(shard).or_default();
-        *stamp_ms = command.stamp_ms.max(*stamp_ms);
         let write = Write {
             at_ns,
             shard,
-            stamp_ms: *stamp_ms,
             command,
         };
         self.unseen
@@ -128,67 +122,62 @@ impl Witness {
 /// shard has a table of its own.
 struct State {
     content: ModelEngine,
-    tables: BTreeMap<ShardId, (Space, SessionTotals)>,
-    /// First slot, the slot behind the last, and version, as far as splits tell.
-    ranges: BTreeMap<ShardId, (u16, u16, u64)>,
+    shards: BTreeMap<ShardId, Shard>,
+    last_space: Space,
 }
 
 const KEYS: Space = Space(1);
+
+struct Shard {
+    sessions: Space,
+    totals: SessionTotals,
+    /// The shard's time (T1).
+    stamp_ms: u64,
+    /// First slot, and the slot behind the last, as far as splits tell.
+    slots: (u16, u16),
+    version: u64,
+}
 
 impl State {
     fn new() -> Result<Self, EngineError> {
         Ok(Self {
             content: ModelEngine::open(&ModelDisk::new())?,
-            tables: BTreeMap::new(),
-            ranges: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            last_space: KEYS,
         })
     }
 
-    /// A shard is split, and its session table with it.
-    fn split(&mut self, shard: ShardId, split: &proto::Split) -> Result<(), EngineError> {
-        let range = self.ranges.entry(shard).or_insert((0, SLOTS, 1));
-        let (start, end, version) = *range;
-        if version != split.epoch.version || split.slot <= start || split.slot >= end {
-            return Ok(());
-        }
-        *range = (start, split.slot, version + 1);
-        self.ranges.insert(split.child, (split.slot, end, version + 1));
-        let next = Space(KEYS.0 + 1 + self.tables.len() as u32);
-        let (space, totals) = self
-            .tables
-            .entry(shard)
-            .or_insert((next, SessionTotals::default()));
-        let to = Space(KEYS.0 + 1_000_000 + split.child.0 as u32 % 1_000_000);
-        let mut txn = Txn::new(&self.content);
-        let given = sessions::divide(&mut txn, &self.content, (*space, to), totals, split.slot)?;
-        let batch = txn.into_batch();
-        self.content.write(batch)?;
-        self.tables.insert(split.child, (to, given));
-        Ok(())
+    fn new_space(&mut self) -> Space {
+        self.last_space.0 += 1;
+        self.last_space
     }
 
-    /// What a write answers; none if its session's table kept it from running (S4), or its slot had another shard.
+    /// What a write answers; none if its session's table kept it from running (S4), its slot had another shard, or it
+    /// was a split.
     fn apply(&mut self, write: &Write) -> Result<Option<proto::Answer>, EngineError> {
-        if let Op::Split(split) = &write.command.op {
+        let new = Shard {
+            sessions: self.new_space(),
+            totals: SessionTotals::default(),
+            stamp_ms: 0,
+            slots: (0, SLOTS),
+            version: 1,
+        };
+        let shard = self.shards.entry(write.shard).or_insert(new);
+        shard.stamp_ms = shard.stamp_ms.max(write.command.stamp_ms);
+        let op = &write.command.op;
+        if let Op::Split(split) = op {
             self.split(write.shard, split)?;
             return Ok(None);
         }
-        let is_moved = |(start, end, _): &(u16, u16, u64)| {
-            kv::slot_of_op(&write.command.op).is_some_and(|slot| !(*start..*end).contains(&slot))
-        };
-        if write.shard != ShardId(0) && self.ranges.get(&write.shard).is_some_and(is_moved) {
+        let (start, end) = shard.slots;
+        if kv::slot_of_op(op).is_some_and(|slot| !(start..end).contains(&slot)) {
             return Ok(None);
         }
-        let next = Space(KEYS.0 + 1 + self.tables.len() as u32);
-        let (space, totals) = self
-            .tables
-            .entry(write.shard)
-            .or_insert((next, SessionTotals::default()));
-        let (op, stamp_ms) = (&write.command.op, write.stamp_ms);
+        let (space, totals, stamp_ms) = (shard.sessions, &mut shard.totals, shard.stamp_ms);
         let mut txn = Txn::new(&self.content);
         let mut session = None;
         if let Some(identity) = &write.command.session {
-            let found = sessions::standing(|key| txn.get(key), *space, totals, stamp_ms, identity, op)?;
+            let found = sessions::standing(|key| txn.get(key), space, totals, stamp_ms, identity, op)?;
             let Standing::New(place) = found else {
                 return Ok(None);
             };
@@ -196,16 +185,42 @@ impl State {
         }
         let answer = match op {
             Op::ExpireSessions { clients } => {
-                proto::Answer::Int(sessions::expire(&mut txn, *space, totals, clients)?)
+                proto::Answer::Int(sessions::expire(&mut txn, space, totals, clients)?)
             }
             op => kv::apply(&mut txn, KEYS, stamp_ms, op)?,
         };
         if let Some((identity, place)) = session {
-            sessions::record(&mut txn, *space, totals, place, identity, op, &answer);
+            sessions::record(&mut txn, space, totals, place, identity, op, &answer);
         }
         let batch = txn.into_batch();
         self.content.write(batch)?;
         Ok(Some(answer))
+    }
+
+    /// A shard is split, and its session table with it.
+    fn split(&mut self, shard: ShardId, split: &proto::Split) -> Result<(), EngineError> {
+        let to = self.new_space();
+        let Some(parent) = self.shards.get_mut(&shard) else {
+            return Ok(());
+        };
+        let (start, end) = parent.slots;
+        if parent.version != split.epoch.version || split.slot <= start || split.slot >= end {
+            return Ok(());
+        }
+        (parent.slots, parent.version) = ((start, split.slot), parent.version + 1);
+        let tables = (parent.sessions, to);
+        let mut txn = Txn::new(&self.content);
+        let totals = sessions::divide(&mut txn, &self.content, tables, &mut parent.totals, split.slot)?;
+        let child = Shard {
+            sessions: to,
+            totals,
+            slots: (split.slot, end),
+            ..*parent
+        };
+        let batch = txn.into_batch();
+        self.content.write(batch)?;
+        self.shards.insert(split.child, child);
+        Ok(())
     }
 }
 
@@ -296,15 +311,17 @@ mod tests {
         );
         let impossible = nothing.judge(&history(1, Some("xx")), &STEPS);
         assert!(matches!(impossible, Verdict::NotLinearizable(_)), "{impossible}");
-        // Stale: what was acknowledged is in the log, and a later read does not show it.
-        let mut witness = Witness::default();
-        witness.applied(5, SHARD, &append(1, "y", None));
-        witness.led(5, SHARD, Index(1));
-        let mut stale = history(0, None);
-        let id = stale.invoke(9, "k", Command::append("y"), 1);
-        stale.done(id, 10, Answer::Int(1));
-        let found = witness.judge(&stale, &STEPS);
-        assert!(matches!(found, Verdict::NotLinearizable(_)), "{found}");
+        // Stale: what was acknowledged is not in what a later read shows, even if it was not applied before that.
+        for applied in [5, 5000] {
+            let mut witness = Witness::default();
+            witness.applied(applied, SHARD, &append(1, "y", None));
+            witness.led(applied, SHARD, Index(1));
+            let mut stale = history(0, None);
+            let id = stale.invoke(9, "k", Command::append("y"), 1);
+            stale.done(id, 10, Answer::Int(1));
+            let found = witness.judge(&stale, &STEPS);
+            assert!(matches!(found, Verdict::NotLinearizable(_)), "{found}");
+        }
     }
 
     #[test]
