@@ -170,13 +170,7 @@ fn a_status_tells_what_ran_and_fences_what_did_not() {
     };
     assert_eq!(status(&cluster, 1), Status::Ran(Reply::Int(3)));
     assert_eq!(status(&cluster, 2), Status::NeverRuns);
-    for node in &mut cluster.nodes {
-        node.kill();
-    }
-    for node in &mut cluster.nodes {
-        node.start();
-    }
-    cluster.wait_ready();
+    cluster.restart();
     for node in 0..3 {
         let late = support::ask(&mut cluster.client(node), &format!("ONCE {id} 2 APPEND k late"));
         assert!(

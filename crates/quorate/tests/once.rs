@@ -31,13 +31,7 @@ fn a_repeated_write_runs_once_through_every_node_and_after_they_were_killed() {
             assert!(text(other).starts_with("ERR another command ran"));
         }
     }
-    for node in &mut cluster.nodes {
-        node.kill();
-    }
-    for node in &mut cluster.nodes {
-        node.start();
-    }
-    cluster.wait_ready();
+    cluster.restart();
     for node in 0..3 {
         let mut client = cluster.client(node);
         assert_eq!(ask(&mut client, &format!("ONCE {id} 1 INCR n")), Reply::Int(1));

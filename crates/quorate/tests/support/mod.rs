@@ -201,6 +201,17 @@ impl Cluster {
         Self { nodes, dir }
     }
 
+    /// SIGKILL to all nodes, one after the other; then they are started, and ready.
+    pub fn restart(&mut self) {
+        for node in &mut self.nodes {
+            node.kill();
+        }
+        for node in &mut self.nodes {
+            node.start();
+        }
+        self.wait_ready();
+    }
+
     pub fn addrs(&self) -> Vec<String> {
         self.nodes.iter().map(Node::addr).collect()
     }

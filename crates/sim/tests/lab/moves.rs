@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use quorate_proto::{Answer, CommandError, Manage};
-use quorate_sim::script::{MILLISECOND, MessageKind, Next, Verdict};
+use quorate_sim::script::{ClientId, MILLISECOND, MessageKind, Next, Verdict};
 use quorate_sim::{Call, Ended, Retry, SECOND, Setup, Violation, World};
 use quorate_storage::StoreId;
 use quorate_store::ClientOutcome;
@@ -187,6 +187,15 @@ fn m1_all_replicas_are_replaced_while_the_shard_serves() {
     );
 }
 
+/// Four nodes, of which three hold shard 1, and a client.
+fn three_of_four(seed: u64) -> Result<(World, ClientId), Violation> {
+    let mut world = Setup::new(4).seed(seed).start();
+    world.await_leader(1)?;
+    let client = world.client("a");
+    change_to(&mut world, 0, &[], &[3], &[0, 1, 2])?;
+    Ok((world, client))
+}
+
 /// M2: the store that is to hold the shard dies before it has caught up, or while the configuration is joint or has
 /// just been left. The shard goes on, and goes back to who held it before.
 #[test]
@@ -196,11 +205,8 @@ fn m2_a_move_to_a_store_that_dies_is_turned_round() {
         BUG_SEEDS,
         |seed| {
             let mut chance = Chance::new(seed);
-            let mut world = Setup::new(4).seed(seed).start();
-            world.await_leader(1)?;
-            let client = world.client("a");
+            let (mut world, client) = three_of_four(seed)?;
             assert!(world.ask(client, Call::put("k", "v"))?.is_done());
-            change_to(&mut world, 0, &[], &[3], &[0, 1, 2])?;
             ask(&mut world, 0, &change(&[3], &[2]))?;
             world.run_for(chance.below(60 * MILLISECOND))?;
             world.crash(3);
@@ -230,10 +236,7 @@ fn x_22_power_loss_while_a_replica_comes_and_goes() {
         BUG_SEEDS,
         |seed| {
             let mut chance = Chance::new(seed);
-            let mut world = Setup::new(4).seed(seed).start();
-            world.await_leader(1)?;
-            let client = world.client("a");
-            change_to(&mut world, 0, &[], &[3], &[0, 1, 2])?;
+            let (mut world, client) = three_of_four(seed)?;
             for step in 1..=6 {
                 let value = step.to_string();
                 assert!(world.ask(client, Call::put("k", &value))?.is_done());

@@ -12,8 +12,8 @@ use super::layout::{
 /// The expiry index among the kinds.
 const EXPIRY_AT: usize = 3;
 
-/// A hash over all pairs, those of the session table and the controller included, in their order, without the space: equal on replicas whose content
-/// is equal. Reads everything.
+/// A hash over all pairs, those of the session table and the controller included, in their order, without the space:
+/// equal on replicas whose content is equal. Reads everything.
 ///
 /// # Errors
 ///
