@@ -15,7 +15,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
 
-use crate::metrics::Shared;
+use crate::metrics::prometheus;
+use crate::status::Shared;
 
 /// A running endpoint. Dropping it stops it.
 #[derive(Debug)]
@@ -84,7 +85,7 @@ fn router(shared: Arc<Shared>) -> Router {
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        shared.prometheus(),
+        prometheus(&shared),
     )
         .into_response()
 }
@@ -117,7 +118,7 @@ mod tests {
     use std::io::{Read as _, Write as _};
 
     use super::*;
-    use crate::metrics::{NodeStatus, ShardRole, ShardRow};
+    use crate::status::{NodeStatus, ShardRole, ShardRow};
 
     fn fetch(addr: SocketAddr, path: &str) -> String {
         let mut stream = std::net::TcpStream::connect(addr).unwrap();

@@ -19,7 +19,7 @@
 //! | `engine_worker` | makes the state engine durable, away from the reactor |
 //! | `node_command` | `QUORATE` commands about the node itself |
 //! | `view` | the node as sessions see it: routes, stores, gauges |
-//! | `publish`, [`metrics`], [`http`] | the node's account of itself, and who asks for it |
+//! | `publish`, [`status`], [`metrics`], [`http`] | the node's account of itself, its forms, and who asks for it |
 //! | `clock` | the only place that reads a clock |
 
 pub mod client;
@@ -28,6 +28,7 @@ pub mod http;
 pub mod metrics;
 pub mod offline;
 pub mod resp;
+pub mod status;
 
 mod clock;
 mod connections;

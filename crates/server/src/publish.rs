@@ -1,10 +1,10 @@
-//! The node's account of itself, gathered for [`crate::metrics`].
+//! The node's account of itself, gathered for [`crate::status`].
 
 use quorate_raft::Role;
 use quorate_store::ReplicaStatus;
 
-use crate::metrics::{Counters, NodeStatus, ShardRole, ShardRow};
 use crate::reactor::Reactor;
+use crate::status::{Counters, NodeStatus, ShardRole, ShardRow};
 
 /// Microseconds between two accounts, and what each replica adds to that: gathering takes about 100 ns for a
 /// replica, so it never takes more than a thousandth of a core.

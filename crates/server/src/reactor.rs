@@ -23,8 +23,8 @@ use crate::config::ServerConfig;
 use crate::connections::{CONNECTIONS_MAX, Connections};
 use crate::engine_worker::EngineWorker;
 use crate::log_writer::LogWriter;
-use crate::metrics::{Counters, Shared};
 use crate::run::RunError;
+use crate::status::{Counters, Shared};
 use crate::view::ViewKeeper;
 use crate::{clock, node_command, publish};
 

@@ -21,8 +21,8 @@ use crate::config::{self, ServerConfig};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::engine_worker::EngineWorker;
 use crate::log_writer::LogWriter;
-use crate::metrics::Shared;
 use crate::reactor::{FIRST_PEER_TOKEN, Parts, Reactor, WAKE};
+use crate::status::Shared;
 use crate::view::ViewKeeper;
 use crate::{clock, http};
 

@@ -13,8 +13,8 @@ use quorate_store::{RouteMode, SLOTS, Store};
 use crate::client::{ClientLimits, NodeStats, NodeView, StoreInfo};
 use crate::config::{HostPort, RedisMode, ServerConfig};
 use crate::connections::Connections;
-use crate::metrics::Counters;
 use crate::resp::Limits;
+use crate::status::Counters;
 
 /// Above this many bytes of unsent replies a connection is no longer read.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;

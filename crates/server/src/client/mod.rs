@@ -70,9 +70,9 @@ const REPLY_BYTES_AT_FIRST: usize = REPLY_BYTES_FORESEEN_MAX / 32;
 /// around at 2^32 requests of the connection; while a command needs the connection to itself (`alone`), nothing
 /// else is in the ring.
 ///
-/// Memory stays bounded for a client that asks for much and reads nothing: no command is taken while
-/// `output_bytes_max` wait to be sent, nor while the replies under way may come to more than 8 MiB, judged by the size of
-/// those before them.
+/// Memory stays bounded for a client that asks for much and reads nothing: no command is taken while `output_bytes_max`
+/// wait to be sent, nor while the replies under way may come to more than 8 MiB, judged by the size of those before
+/// them.
 #[derive(Debug)]
 pub struct ClientSession {
     id: u32,
