@@ -68,8 +68,8 @@ pub(crate) struct Request<'a> {
 }
 
 impl Client {
-    /// A client that knows these nodes, `host:port`, and learns the others from them. Each is tried once, in order; one that
-    /// answers is enough.
+    /// A client that knows these nodes, `host:port`, and learns the others from them. Each is tried once, in order; one
+    /// that answers is enough.
     ///
     /// # Errors
     ///

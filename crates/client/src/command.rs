@@ -40,8 +40,8 @@ impl Command {
         Self::new(Effect::Once, name)
     }
 
-    /// A command that changes something and cannot run under a session (`FLUSHALL`). It is sent again only after an attempt
-    /// that certainly did not run.
+    /// A command that changes something and cannot run under a session (`FLUSHALL`). It is sent again only after an
+    /// attempt that certainly did not run.
     #[must_use]
     pub fn plain(name: impl AsRef<[u8]>) -> Self {
         Self::new(Effect::Plain, name)

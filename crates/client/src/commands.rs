@@ -342,9 +342,9 @@ impl Client {
         Ok(deleted.into_iter().map(u64::from).sum())
     }
 
-    /// What became of a write whose outcome is unknown. If it has not run by now, it never will: attempts that are still
-    /// under way somewhere are refused from here on. (To have it run instead, repeat it as a new write once this says
-    /// [`Status::NeverRuns`].)
+    /// What became of a write whose outcome is unknown. If it has not run by now, it never will: attempts that are
+    /// still under way somewhere are refused from here on. (To have it run instead, repeat it as a new write once this
+    /// says [`Status::NeverRuns`].)
     pub async fn status(&self, write: &WriteId) -> Result<Status, Error> {
         let (session, seq) = (write.session.to_string(), write.seq.to_string());
         let args = [

@@ -56,16 +56,16 @@ impl Options {
         self
     }
 
-    /// So many commands are under way at a time; further ones wait for a place, within their deadline. At least 1; 1024 if
-    /// not set.
+    /// So many commands are under way at a time; further ones wait for a place, within their deadline. At least 1; 1024
+    /// if not set.
     #[must_use]
     pub fn in_flight_max(mut self, in_flight_max: usize) -> Self {
         self.in_flight_max = in_flight_max.max(1);
         self
     }
 
-    /// A session is used for so long, then another one is opened. Nodes forget sessions, after 24 hours unless configured
-    /// otherwise; this should be well below. 1 h if not set.
+    /// A session is used for so long, then another one is opened. Nodes forget sessions, after 24 hours unless
+    /// configured otherwise; this should be well below. 1 h if not set.
     #[must_use]
     pub fn reopen(mut self, reopen: Duration) -> Self {
         self.reopen = reopen;

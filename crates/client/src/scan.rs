@@ -48,8 +48,8 @@ impl Scan {
         self
     }
 
-    /// The next keys; none at the end. A page may be empty before the end. After an error the same page may be asked for
-    /// again.
+    /// The next keys; none at the end. A page may be empty before the end. After an error the same page may be asked
+    /// for again.
     ///
     /// # Errors
     ///

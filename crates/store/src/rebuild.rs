@@ -1,7 +1,8 @@
 //! Rebuilding a quarantined replica from its peers, under its own id (P3, docs/adr/0004).
 //!
-//! Damage below a synced offset of the log may have taken entries that the replica acknowledged and votes that
-//! it gave; an engine that lost what it had made durable leaves a gap that the log does not fill. Until it cannot do harm any more it neither votes nor campaigns nor acknowledges:
+//! Damage below a synced offset of the log may have taken entries that the replica acknowledged and votes that it gave;
+//! an engine that lost what it had made durable leaves a gap that the log does not fill. Until it cannot do harm any
+//! more it neither votes nor campaigns nor acknowledges:
 //!
 //! 1. It asks every other voter for its term. Let `lost_term` be the highest one, its own included: it is at
 //!    least every term in which a vote or an acknowledgement of the replica may have counted, or may yet count.

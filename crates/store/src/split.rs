@@ -1,9 +1,9 @@
 //! Splitting a shard: what is below a slot stays, the rest becomes a shard of its own.
 //!
-//! The shard's leader proposes it, when no change of the membership is under way; from then until it is applied there is
-//! no lease (L3). Applying it is a pure function of the state, like any entry, and one engine batch: the range of the
-//! shard shrinks, the version of both rises, the new shard begins at the position that every shard begins at, with a
-//! replica on each store that has a voter, the shard's time (T1) and its part of the session table (S2, S3, S5). The
+//! The shard's leader proposes it, when no change of the membership is under way; from then until it is applied there
+//! is no lease (L3). Applying it is a pure function of the state, like any entry, and one engine batch: the range of
+//! the shard shrinks, the version of both rises, the new shard begins at the position that every shard begins at, with
+//! a replica on each store that has a voter, the shard's time (T1) and its part of the session table (S2, S3, S5). The
 //! data stays where it is: keys begin with their slot, so both find theirs in the same space.
 //!
 //! A store whose replica takes a snapshot instead of applying the entry gets the new shard by a snapshot as well, from

@@ -1,9 +1,9 @@
 //! The clients: what they ask, what they are told, and the judgement of both.
 //!
 //! A client sends one request and waits for its answer, or pipelines several, mostly on one key; more of them about
-//! when a fault strikes. It asks one node, and changes nodes when it likes or must. Every shard has keys of each kind that can be judged as it grows (see
-//! `judge`); some keys get commands of other kinds, which are judged at the end only (see `record`). On shard 0,
-//! which is flushed now and then, effects are compared between the replicas only.
+//! when a fault strikes. It asks one node, and changes nodes when it likes or must. Every shard has keys of each kind
+//! that can be judged as it grows (see `judge`); some keys get commands of other kinds, which are judged at the end
+//! only (see `record`). On shard 0, which is flushed now and then, effects are compared between the replicas only.
 
 mod answers;
 mod key;

@@ -5,7 +5,7 @@ use quorate_sim::{SECOND, Setup, Violation};
 
 use crate::support::{BUG_SEEDS, Chance, close, row};
 
-/// PS-08, and the first part of what issue 5 asks of ids: while they are given out, whoever leads the controller's shard
+/// PS-08, and the first part of what ids must hold: while they are given out, whoever leads the controller's shard
 /// dies, again and again.
 fn ids_while_leaders_die(seed: u64) -> Result<(), Violation> {
     let mut world = Setup::new(3).seed(seed).start();

@@ -120,7 +120,8 @@ fn t_27_one_split() {
     });
 }
 
-/// A write is acknowledged before a split and sent again to the new shard, then after power loss and through every node.
+/// A write is acknowledged before a split and sent again to the new shard, then after power loss and through every
+/// node.
 #[test]
 fn x_01_a_write_is_repeated_to_the_new_shard() {
     row("x_01_a_write_is_repeated_to_the_new_shard", BUG_SEEDS, |seed| {
@@ -223,8 +224,8 @@ fn x_02_the_right_side_comes_before_the_left_applied_the_split() {
     );
 }
 
-/// A new shard's replica is made by message, removed at once, and then comes the split that would make it: nothing of it
-/// stays.
+/// A new shard's replica is made by message, removed at once, and then comes the split that would make it: nothing of
+/// it stays.
 #[test]
 fn x_03_a_new_shards_replica_is_removed_before_the_split_comes() {
     row(

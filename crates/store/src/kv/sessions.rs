@@ -86,8 +86,8 @@ pub struct Place(Option<(SessionRow, usize)>);
 
 /// What the table says about a write, at the shard's time `stamp_ms` (S4). `get` reads an engine key.
 ///
-/// [`Op::Settle`] asks about another write under its own identity, so it gets the answer whatever the fingerprint. Where
-/// there is none it runs like a write, and what is recorded for it keeps the other one from running ever after.
+/// [`Op::Settle`] asks about another write under its own identity, so it gets the answer whatever the fingerprint.
+/// Where there is none it runs like a write, and what is recorded for it keeps the other one from running ever after.
 ///
 /// # Errors
 ///

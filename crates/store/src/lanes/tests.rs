@@ -173,8 +173,8 @@ fn late_ones_are_taken_out_of_the_middle() {
     assert_eq!(go_on(&mut lanes, HERE), (vec![1, 3], vec![]));
 }
 
-/// Found by seed 804 of the profile `everything`: two appends of one connection came back when their leader changed. The
-/// message with the first had been lost, the second had been applied. Sent again, the first ran behind it and the
+/// Found by seed 804 of the profile `everything`: two appends of one connection came back when their leader changed.
+/// The message with the first had been lost, the second had been applied. Sent again, the first ran behind it and the
 /// second got its old answer.
 #[test]
 fn of_writes_that_may_have_run_only_the_last_goes_again() {
