@@ -73,7 +73,7 @@ fn ids(count: u32) -> ControlCommand {
 }
 
 #[test]
-fn a_cluster_begins_once_ps_08() {
+fn ps_08_a_cluster_begins_once() {
     let mut hosted = Hosted::default();
     let none = Answer::Error(CommandError::NotBootstrapped);
     assert_eq!(hosted.apply(&ids(1)), none);

@@ -4,6 +4,7 @@ mod common;
 
 use common::{BODIES, Gen, NODE_MESSAGES, OPS, OUTCOMES, QUERIES};
 use quorate_proto::*;
+use quorate_storage::StoreId;
 
 const ROUNDS: u64 = 500;
 
@@ -75,6 +76,58 @@ fn peer_messages_of_every_kind() {
         peer_round_trip(&g.chunk());
         peer_round_trip(&g.ack());
         (0..3).for_each(|kind| peer_round_trip(&g.health(kind)));
+    }
+}
+
+/// Every way in which a request can fail, as it goes back to the node that forwarded it. The kinds of reasons come from
+/// what encodes them, so that a new one is among them; a new kind of outcome does not compile here.
+#[test]
+fn ps_10_every_kind_of_failure_survives_the_wire() {
+    let mut g = Gen(8);
+    let info = g.shard_info();
+    let mut outcomes = vec![
+        Outcome::NotLeader { leader: None },
+        Outcome::NotLeader {
+            leader: Some(StoreId(u64::MAX)),
+        },
+        Outcome::StaleEpoch {
+            epoch: info.epoch,
+            shards: vec![info.clone(), info],
+        },
+        Outcome::Busy,
+        Outcome::Superseded,
+        Outcome::DiskFull,
+    ];
+    outcomes.extend(
+        CommandError::ALL
+            .iter()
+            .map(|error| Outcome::Done(Answer::Error(*error))),
+    );
+    outcomes.extend(
+        SessionRefusal::ALL
+            .iter()
+            .map(|refusal| Outcome::Session(*refusal)),
+    );
+    outcomes.extend(UnknownReason::ALL.iter().map(|reason| Outcome::Unknown(*reason)));
+    let kind = |outcome: &Outcome| match outcome {
+        Outcome::Done(_) => 0,
+        Outcome::NotLeader { .. } => 1,
+        Outcome::StaleEpoch { .. } => 2,
+        Outcome::Busy => 3,
+        Outcome::Superseded => 4,
+        Outcome::DiskFull => 5,
+        Outcome::Session(_) => 6,
+        Outcome::Unknown(_) => 7,
+    };
+    let kinds: std::collections::BTreeSet<_> = outcomes.iter().map(kind).collect();
+    assert_eq!(kinds.len(), 8, "each kind of outcome");
+    let mut forms = std::collections::BTreeSet::new();
+    for outcome in outcomes {
+        let message = PeerMessage::Response(Response { id: 1, outcome });
+        peer_round_trip(&message);
+        let mut bytes = vec![];
+        message.encode(&mut bytes);
+        assert!(forms.insert(bytes), "{message:?} has the bytes of another");
     }
 }
 

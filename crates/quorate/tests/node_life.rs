@@ -69,7 +69,7 @@ fn an_empty_directory_without_bootstrap_is_refused() {
 
 /// P7. Store 1 dials nobody and store 3 everybody; both are told before they write anything.
 #[test]
-fn a_wiped_store_is_refused_before_it_is_formatted_again() {
+fn x_04_a_wiped_store_is_refused_before_it_is_formatted_again() {
     let mut cluster = Cluster::start(3, &[]);
     for (node, store) in [(0, "store 1 is known here"), (2, "store 3 is known here")] {
         cluster.nodes[node].kill();

@@ -167,7 +167,7 @@ impl Storage for ShardLog {
         let before = found.len();
         let mut size = 0u64;
         for entry in self.entries.range(self.position(low)..self.position(end)) {
-            size = size.saturating_add(entry_bytes(entry));
+            size = size.saturating_add(entry.payload.len() as u64);
             if found.len() > before && size > max_bytes {
                 break;
             }
@@ -210,3 +210,6 @@ impl Storage for ShardLog {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

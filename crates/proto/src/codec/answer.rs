@@ -120,7 +120,7 @@ impl Wire for Outcome {
     }
 }
 
-wire_tags!(CommandError, "command error", {
+wire_tags!(all CommandError, "command error", {
     NotAnInteger = 1, Overflow = 2, NotAFloat = 3, NotFinite = 4, TooLong = 5,
     ChangeUnderWay = 64, AlreadyMember = 65, NotAMember = 66, LastReplica = 67, TooManyReplicas = 68,
     StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
@@ -128,10 +128,10 @@ wire_tags!(CommandError, "command error", {
     SlotNotInside = 73, WrongIds = 74, ShardChanged = 75, SplitUnderWay = 76,
 });
 
-wire_tags!(UnknownReason, "unknown reason", {
+wire_tags!(all UnknownReason, "unknown reason", {
     Timeout = 1, ConnectionLost = 2, ShuttingDown = 3, Snapshot = 4, Forgotten = 5, LeaderChanged = 6, Removed = 16,
 });
 
-wire_tags!(SessionRefusal, "session refusal", {
+wire_tags!(all SessionRefusal, "session refusal", {
     FromFuture = 1, OtherCommand = 2, NeverRuns = 3,
 });

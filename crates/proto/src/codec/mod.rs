@@ -64,6 +64,14 @@ fn next_of<T: Wire>(source: &Bytes, at: &mut usize) -> Option<Result<T, DecodeEr
 
 /// Gives an enum without fields one byte per variant.
 macro_rules! wire_tags {
+    // With a list of all of them, which cannot forget one: it would not be encoded either.
+    (all $type:ident, $what:literal, { $($variant:ident = $tag:literal),+ $(,)? }) => {
+        impl $type {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$($type::$variant),+];
+        }
+        $crate::codec::wire_tags!($type, $what, { $($variant = $tag),+ });
+    };
     ($type:ident, $what:literal, { $($variant:ident = $tag:literal),+ $(,)? }) => {
         impl $crate::codec::Wire for $type {
             const BYTES_MIN: usize = 1;

@@ -145,3 +145,27 @@ pub(super) fn unknown_reason(reason: UnknownReason) -> &'static str {
 pub(super) fn keep(text: Text) -> Bytes {
     Bytes::from(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the client is told begins with the word that says what became of the write, and no two reasons look alike.
+    #[test]
+    fn ps_10_every_unknown_outcome_says_so_and_why() {
+        let texts: std::collections::BTreeSet<Text> =
+            UnknownReason::ALL.iter().map(|why| unknown(*why)).collect();
+        assert_eq!(texts.len(), UnknownReason::ALL.len());
+        for text in texts {
+            let text = String::from_utf8(text).unwrap();
+            assert!(
+                text.starts_with("UNKNOWN ") && text.contains("may or may not have"),
+                "{text}"
+            );
+            assert!(
+                !text.contains("the outcome was lost;"),
+                "a reason without words: {text}"
+            );
+        }
+    }
+}

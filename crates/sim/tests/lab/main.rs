@@ -14,6 +14,7 @@ mod bugs;
 mod controller;
 mod generic;
 mod kv;
+mod many_keys;
 mod moves;
 mod sessions;
 mod splits;
