@@ -521,6 +521,12 @@ impl Reactor {
             self.send();
             self.reply()?;
             self.connections.flush(self.poll.registry());
+            // So that the next start has nothing to replay, and who looks at the directory sees all that was applied.
+            self.store
+                .engine()
+                .durability()
+                .make_durable()
+                .map_err(StoreError::from)?;
         }
         Ok(stopped)
     }

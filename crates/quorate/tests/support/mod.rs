@@ -6,6 +6,7 @@
     reason = "part of several test programs, each of which uses some of it"
 )]
 
+pub mod bulk;
 pub mod control;
 pub mod tokens;
 
@@ -110,6 +111,15 @@ impl Node {
 
     pub fn log(&self) -> PathBuf {
         self.data.with_extension("log")
+    }
+
+    /// Bytes of memory that its process has (`VmRSS`) or had at most (`VmHWM`).
+    pub fn memory(&self, which: &str) -> u64 {
+        let id = self.child.as_ref().expect("the node runs").id();
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(which)).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib * 1024
     }
 
     /// SIGKILL, and waits until the process is gone.
@@ -338,6 +348,32 @@ pub fn run_to_end(mut command: Command, within: Duration) -> (Option<i32>, Strin
         std::thread::sleep(Duration::from_millis(10));
     };
     (code, reader.join().unwrap())
+}
+
+/// A number of `/metrics`, by its name behind `quorate_`, labels included; summed up over all labels without them.
+pub fn metric(node: &Node, name: &str) -> f64 {
+    let (code, body) = probe::get(node.http, "/metrics").unwrap();
+    assert_eq!(code, 200);
+    let of = |line: &str| {
+        let (left, value) = line.strip_prefix("quorate_")?.rsplit_once(' ')?;
+        let matches = left == name || left.split_once('{').is_some_and(|(family, _)| family == name);
+        matches.then(|| value.parse::<f64>().unwrap())
+    };
+    let found: Vec<f64> = body.lines().filter_map(of).collect();
+    assert!(!found.is_empty(), "no metric {name}");
+    found.iter().sum()
+}
+
+/// Bytes of the files under a directory; one that goes while this looks is passed over.
+pub fn bytes_under(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(about) if about.is_dir() => bytes_under(&entry.path()),
+            Ok(about) => about.len(),
+            Err(_) => 0,
+        })
+        .sum()
 }
 
 /// All files under a directory.
