@@ -3,7 +3,8 @@
 //! [`Controller`] implements [`StateMachine`](quorate_store::rsm::StateMachine): `quorate-store` drives it with the
 //! commands of shard 0's log and keeps its rows. Nothing here does I/O or reads a clock.
 //!
-//! What is replicated is what must not be forgotten or given twice: what the cluster began with and the next id.
+//! What is replicated is what must not be forgotten or given twice: what the cluster began with, the next id, and
+//! which incarnation of each store is the one that its id belongs to, with its addresses (P7).
 
 mod rows;
 mod state;

@@ -3,15 +3,20 @@
 //! ```text
 //! 'b'  ->  what the cluster began with: version:u8, FirstState
 //! 'i'  ->  version:u8 next_id:u64 LE
+//! 's' store:u64  ->  how the store registered: version:u8, StoreRecord
 //! ```
 
 use bytes::{Buf, Bytes};
-use quorate_proto::{FirstState, decode_first_state, encode_first_state};
+use quorate_proto::{
+    FirstState, StoreRecord, decode_first_state, decode_store_record, encode_first_state, encode_store_record,
+};
 
 /// The row of what the cluster began with.
 pub(crate) const FIRST: &[u8] = b"b";
 /// The row of the next id.
 pub(crate) const NEXT_ID: &[u8] = b"i";
+/// First byte of the row of a store.
+pub(crate) const STORE: u8 = b's';
 
 /// The newest version of a row of this module that is read, and the one that is written.
 const VERSION: u8 = 1;
@@ -41,4 +46,25 @@ pub(crate) fn read_next_id(value: &Bytes) -> Result<u64, String> {
         ));
     }
     Ok(from.get_u64_le())
+}
+
+pub(crate) fn store_row(record: &StoreRecord) -> (Bytes, Bytes) {
+    let mut row = vec![STORE];
+    row.extend_from_slice(&record.store.0.to_be_bytes());
+    let mut value = Vec::new();
+    encode_store_record(&mut value, record);
+    (row.into(), value.into())
+}
+
+/// The store's record; the row must be the one that it belongs in.
+pub(crate) fn read_store(row: &Bytes, value: &Bytes) -> Result<StoreRecord, String> {
+    let record = decode_store_record(value).map_err(|error| format!("a store: {error}"))?;
+    if store_row(&record).0 != row {
+        return Err(format!(
+            "store {} in row \"{}\"",
+            record.store,
+            row.escape_ascii()
+        ));
+    }
+    Ok(record)
 }

@@ -1,7 +1,14 @@
 //! The state, and what each command does to it.
 
-use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, IDS_MAX};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use quorate_proto::{
+    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
+    encode_stores,
+};
 use quorate_raft::mutant;
+use quorate_storage::StoreId;
 use quorate_storage::engine::Pair;
 use quorate_store::rsm::{RowChanges, StateMachine};
 
@@ -16,6 +23,8 @@ pub struct Controller {
     /// What the cluster began with; none before.
     first: Option<FirstState>,
     next_id: u64,
+    /// How each store registered last; a subset of the stores that the cluster began with.
+    stores: BTreeMap<StoreId, StoreRecord>,
 }
 
 impl Controller {
@@ -29,6 +38,36 @@ impl Controller {
     #[must_use]
     pub fn next_id(&self) -> u64 {
         self.next_id
+    }
+
+    /// How each store registered last.
+    #[must_use]
+    pub fn stores(&self) -> &BTreeMap<StoreId, StoreRecord> {
+        &self.stores
+    }
+
+    /// P7: an id belongs to the incarnation that it was first seen with.
+    fn register(&mut self, record: &StoreRecord, rows: &mut RowChanges) -> Result<Answer, CommandError> {
+        let first = self.first.as_ref().ok_or(CommandError::NotBootstrapped)?;
+        if !first.stores.contains(&record.store) {
+            return Err(CommandError::UnknownStore);
+        }
+        let addresses = [&record.client, &record.peer, &record.http];
+        if addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX) {
+            return Err(CommandError::OutOfRange);
+        }
+        let known = self.stores.get(&record.store);
+        if known.is_some_and(|known| known.incarnation != record.incarnation)
+            && !mutant!("registered-under-the-id-of-another")
+        {
+            return Err(CommandError::OtherIncarnation);
+        }
+        if known != Some(record) {
+            let (row, value) = rows::store_row(record);
+            rows.push((row, Some(value)));
+            self.stores.insert(record.store, detached(record));
+        }
+        Ok(Answer::Ok)
     }
 
     /// PS-08: once.
@@ -88,6 +127,10 @@ impl StateMachine for Controller {
             match row.as_ref() {
                 rows::FIRST => self.first = Some(rows::read_first(value)?),
                 rows::NEXT_ID => self.next_id = rows::read_next_id(value)?,
+                [rows::STORE, ..] => {
+                    let record = rows::read_store(row, value)?;
+                    self.stores.insert(record.store, detached(&record));
+                }
                 row => return Err(format!("unknown row \"{}\"", row.escape_ascii())),
             }
         }
@@ -108,7 +151,28 @@ impl StateMachine for Controller {
         let answer = match command {
             ControlCommand::Bootstrap(first) => self.bootstrap(first, rows),
             ControlCommand::AllocateIds { count } => self.allocate_ids(*count, rows),
+            ControlCommand::Register(record) => self.register(record, rows),
         };
         answer.unwrap_or_else(Answer::Error)
+    }
+
+    fn query(&self, query: &ControlQuery) -> Answer {
+        match query {
+            ControlQuery::Stores => {
+                let stores: Vec<StoreRecord> = self.stores.values().cloned().collect();
+                Answer::Bulk(encode_stores(&stores))
+            }
+        }
+    }
+}
+
+/// A record that keeps nothing alive: what is decoded refers to the whole batch of entries that it came with.
+fn detached(record: &StoreRecord) -> StoreRecord {
+    let copy = |address: &Bytes| Bytes::copy_from_slice(address);
+    StoreRecord {
+        client: copy(&record.client),
+        peer: copy(&record.peer),
+        http: copy(&record.http),
+        ..*record
     }
 }

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_controller::Controller;
-use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, IDS_MAX};
-use quorate_storage::{ClusterId, StoreId};
+use quorate_proto::{
+    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
+    decode_stores,
+};
+use quorate_storage::{ClusterId, Incarnation, StoreId};
 use quorate_store::rsm::{RowChanges, StateMachine};
 
 /// A machine and the rows that it has made, as a store keeps them.
@@ -203,4 +206,58 @@ fn the_rows_never_change() {
             "i 011000000000000000".to_owned(),
         ]
     );
+}
+
+fn record(store: u64, incarnation: u128, client: &'static str) -> StoreRecord {
+    StoreRecord {
+        store: StoreId(store),
+        incarnation: Incarnation(incarnation),
+        client: client.into(),
+        peer: "host:7101".into(),
+        http: "host:7201".into(),
+    }
+}
+
+fn stores(machine: &Controller) -> Vec<StoreRecord> {
+    match machine.query(&ControlQuery::Stores) {
+        Answer::Bulk(bytes) => decode_stores(&bytes).unwrap(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_store_registers_at_each_start_and_its_addresses_may_change() {
+    let mut hosted = begun();
+    assert_eq!(stores(&hosted.machine), []);
+    for record in [record(2, 7, "a:1"), record(1, 8, "b:1"), record(2, 7, "c:1")] {
+        assert_eq!(hosted.apply(&ControlCommand::Register(record)), Answer::Ok);
+    }
+    let known = [record(1, 8, "b:1"), record(2, 7, "c:1")];
+    assert_eq!(stores(&hosted.machine), known);
+    assert_eq!(stores(&hosted.loaded().unwrap()), known);
+}
+
+#[test]
+fn x_04_an_id_belongs_to_the_incarnation_that_it_was_first_seen_with() {
+    let mut hosted = begun();
+    let first = ControlCommand::Register(record(2, 7, "a:1"));
+    assert_eq!(hosted.apply(&first), Answer::Ok);
+    let long: Bytes = vec![b'x'; ADDRESS_BYTES_MAX + 1].into();
+    for (wrong, why) in [
+        (record(2, 70, "a:1"), CommandError::OtherIncarnation),
+        (record(3, 9, "a:1"), CommandError::UnknownStore),
+        (
+            StoreRecord {
+                http: long,
+                ..record(2, 7, "a:1")
+            },
+            CommandError::OutOfRange,
+        ),
+    ] {
+        let answer = hosted.apply(&ControlCommand::Register(wrong));
+        assert_eq!(answer, Answer::Error(why));
+    }
+    assert_eq!(stores(&hosted.machine), [record(2, 7, "a:1")]);
+    let nobody = Hosted::default().apply(&first);
+    assert_eq!(nobody, Answer::Error(CommandError::NotBootstrapped));
 }

@@ -6,7 +6,7 @@ use quorate_storage::{ShardId, StoreId};
 
 use crate::Epoch;
 
-use crate::ControlCommand;
+use crate::{ControlCommand, ControlQuery};
 
 /// What a log entry carries: one write, with what makes applying it a pure function.
 #[derive(Clone, PartialEq, Debug)]
@@ -352,6 +352,8 @@ pub enum Query {
         /// Only count them: the answer's keys stay empty.
         count_only: bool,
     },
+    /// A read of the controller's state, for shard 0 only.
+    Control(ControlQuery),
     /// Nothing: confirms that the shard answers (used by barriers). Answers Ok.
     Barrier,
 }
@@ -443,6 +445,14 @@ pub enum CommandError {
     /// The cluster has not begun.
     #[error("ERR the cluster has not been bootstrapped")]
     NotBootstrapped,
+    /// A store without an id of this cluster.
+    #[error("ERR the store has no id of this cluster")]
+    UnknownStore,
+    /// A store under the id of another one: its disk was wiped, or it was copied (P7).
+    #[error(
+        "ERR the store's id was first seen with another incarnation: its disk was wiped, and it may only come back under a new id"
+    )]
+    OtherIncarnation,
     /// A command of the controller that asks for nothing, or for too much.
     #[error("ERR the controller's command is out of range")]
     OutOfRange,

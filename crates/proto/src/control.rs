@@ -1,6 +1,7 @@
 //! What is asked of the controller, the state machine of shard 0.
 
-use quorate_storage::{ClusterId, StoreId};
+use bytes::Bytes;
+use quorate_storage::{ClusterId, Incarnation, StoreId};
 
 /// A write on the controller's state, as shard 0's log carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,7 +14,36 @@ pub enum ControlCommand {
         /// How many, 1 to [`IDS_MAX`].
         count: u32,
     },
+    /// A store says at each start who it is and where it can be reached. Answers Ok; refused for a store that has no id
+    /// of this cluster, and for another incarnation than the first that the id was seen with (P7).
+    Register(StoreRecord),
 }
+
+/// A read of the controller's state.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ControlQuery {
+    /// Every store that has registered, in the order of their ids: a [`Bulk`](crate::Answer::Bulk) for
+    /// [`decode_stores`](crate::decode_stores).
+    Stores,
+}
+
+/// A store as the controller knows it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoreRecord {
+    /// The store.
+    pub store: StoreId,
+    /// Its formatting (P7).
+    pub incarnation: Incarnation,
+    /// Where clients reach it: at most [`ADDRESS_BYTES_MAX`], like the others.
+    pub client: Bytes,
+    /// Where other nodes reach it.
+    pub peer: Bytes,
+    /// Where tools reach it.
+    pub http: Bytes,
+}
+
+/// Bytes of an address in a [`StoreRecord`].
+pub const ADDRESS_BYTES_MAX: usize = 300;
 
 /// The most ids that one command may take.
 pub const IDS_MAX: u32 = 1 << 16;

@@ -1,7 +1,7 @@
 //! The controller's commands: their bytes, and that others are refused.
 
 use quorate_proto::*;
-use quorate_storage::{ClusterId, StoreId};
+use quorate_storage::{ClusterId, Incarnation, StoreId};
 
 /// Each command and its bytes, drawn in `docs/formats-wire.md`. They are stored: a change of them is a change of format.
 fn cases() -> Vec<(ControlCommand, &'static str)> {
@@ -17,6 +17,16 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
             "01 02010000000000000000000000000000 02 01ac02 8001 03 ad02",
         ),
         (ControlCommand::AllocateIds { count: 200 }, "02 c801"),
+        (
+            ControlCommand::Register(StoreRecord {
+                store: StoreId(2),
+                incarnation: Incarnation(0x0304),
+                client: "c".into(),
+                peer: "pe".into(),
+                http: "".into(),
+            }),
+            "03 02 04030000000000000000000000000000 0163 027065 00",
+        ),
     ]
 }
 

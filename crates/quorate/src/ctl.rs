@@ -107,7 +107,7 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
     } = args;
     match command {
         Command::Shards => print(rows(&target, b"SHARDS")?, json),
-        Command::Stores => print(rows(&target, b"STORES")?, json),
+        Command::Stores => print(stores(&target)?, json),
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
             said(json, shard, "the leader hands over");
@@ -138,6 +138,24 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
             wait,
         }) => change(&target, "MOVE", shard, &[from, to], (&[to], &[from]), wait, json),
     }
+}
+
+/// The stores as the node knows them, with the addresses that the controller knows: none for a store that has not
+/// registered, and for all if the controller does not answer.
+fn stores(target: &Target) -> Result<Vec<Map<String, Value>>, Failure> {
+    let mut stores = rows(target, b"STORES")?;
+    let registered = rows(target, b"REGISTRY").unwrap_or_else(|failure| {
+        eprintln!("quorate: the controller does not answer: {}", failure.message);
+        Vec::new()
+    });
+    for row in &mut stores {
+        let known = registered.iter().find(|known| known["store"] == row["store"]);
+        for (name, field) in [("registered-client", "client"), ("registered-http", "http")] {
+            let address = known.and_then(|known| known.get(field)).cloned();
+            row.insert(name.to_owned(), address.unwrap_or(Value::Null));
+        }
+    }
+    Ok(stores)
 }
 
 /// Asks for a change and waits until the stores that hold the shard are those that are wanted.

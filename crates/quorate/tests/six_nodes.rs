@@ -5,10 +5,11 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use quorate::client::Reply;
 use support::control::shards;
-use support::{Cluster, SHARDS, ask, bulk, ok};
+use support::{Cluster, Node, SHARDS, TIMEOUT, ask, bulk, ok, quorate};
 
 /// A key of each shard: hash tags are tried until all shards have one.
 fn keys(cluster: &Cluster) -> Vec<String> {
@@ -29,6 +30,35 @@ fn keys(cluster: &Cluster) -> Vec<String> {
     found.into_values().collect()
 }
 
+/// Every store is known to the controller soon, by its own addresses, whichever node is asked.
+fn assert_registered(cluster: &Cluster, via: usize) {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let output = quorate()
+            .args([
+                "ctl",
+                "--endpoints",
+                &cluster.nodes[via].addr(),
+                "stores",
+                "--json",
+            ])
+            .output()
+            .unwrap();
+        let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = rows.as_array().unwrap();
+        assert_eq!(rows.len(), cluster.nodes.len());
+        let is_known = |(row, node): (&serde_json::Value, &Node)| {
+            row["registered-client"] == node.addr()
+                && row["registered-http"] == format!("127.0.0.1:{}", node.http)
+        };
+        if rows.iter().zip(&cluster.nodes).all(is_known) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{rows:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn six_nodes_share_the_shards_out_and_each_serves_all_of_them() {
     let mut cluster = Cluster::start(6, &[]);
@@ -42,6 +72,7 @@ fn six_nodes_share_the_shards_out_and_each_serves_all_of_them() {
         }
     }
     assert_eq!(held, (1..=6).map(|store| (store, 4)).collect());
+    assert_registered(&cluster, 5);
     let keys = keys(&cluster);
     for node in 0..6 {
         let mut client = cluster.client(node);
@@ -59,6 +90,7 @@ fn six_nodes_share_the_shards_out_and_each_serves_all_of_them() {
     }
     cluster.nodes[2].start();
     cluster.wait_ready();
+    assert_registered(&cluster, 2);
     let mut client = cluster.client(2);
     for key in &keys {
         assert_eq!(ask(&mut client, &format!("GET {key}")), bulk("later"));

@@ -10,16 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use quorate_proto::{Answer, Outcome, PeerMessage, Response};
 use quorate_storage::StoreId;
 use quorate_storage::engine::{BufferedEngine, Engine};
-use quorate_store::{ClientOutcome, ClientRequest, Input, RequestId, Store, StoreError, Times};
+use quorate_store::{Addresses, ClientOutcome, ClientRequest, Input, RequestId, Store, StoreError, Times};
 use quorate_transport::{Channel, PeerEvent, Peers};
 
 use crate::client::{ClientContext, ClientSession, NodeCommand};
-use crate::config::ServerConfig;
+use crate::config::{HostPort, ServerConfig};
 use crate::connections::{CONNECTIONS_MAX, Connections};
 use crate::engine_worker::EngineWorker;
 use crate::log_writer::LogWriter;
@@ -151,6 +152,13 @@ impl Reactor {
     }
 
     pub(crate) fn run(mut self) -> Result<(), RunError> {
+        let told = |address: &HostPort| Bytes::from(address.to_string());
+        let addresses = Addresses {
+            client: told(&self.config.advertise_listen),
+            peer: told(&self.config.advertise_peer),
+            http: told(&self.config.advertise_http),
+        };
+        self.store.handle(self.times, Input::Register(addresses))?;
         loop {
             // Whatever can go on without an event must not wait for one.
             let timeout = if self.connections.unfinished() || self.accept_more || !self.peer_events.is_empty()

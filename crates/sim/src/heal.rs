@@ -124,17 +124,25 @@ impl World {
         Ok(())
     }
 
-    /// Whoever asked for ids gets them. A question that was lost on the way is asked again.
+    /// Whoever asked for ids gets them, and every store registers. A question that was lost on the way is asked again.
     fn await_ids(&mut self) -> Result<(), Violation> {
         let until_us = self.now_us + IDS_US;
-        while self.id_takers.under_way() > 0 && !self.is_over() {
+        loop {
+            let left = self.id_takers.under_way();
+            let strangers = (0..self.nodes.len()).filter(|node| !self.is_registered(*node));
+            let strangers = strangers.count();
+            if left + strangers == 0 || self.is_over() {
+                return Ok(());
+            }
             if self.now_us > until_us {
-                let detail = format!("{} questions are left", self.id_takers.under_way());
-                return Err(Violation::new("whoever asks for ids gets them", detail));
+                let detail = format!("{left} questions are left, {strangers} stores have not registered");
+                return Err(Violation::new(
+                    "the controller answers once faults have ended",
+                    detail,
+                ));
             }
             self.run_until(self.now_us + LOOK_US)?;
         }
-        Ok(())
     }
 
     /// Lets the requests of the first phase end. One that was lost on the way has until its deadline.

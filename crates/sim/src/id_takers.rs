@@ -1,12 +1,14 @@
 //! Who takes ids: nodes ask the controller for some all the time, and none is ever given twice (design, section 6).
 //!
 //! What is asked before a node dies may never be answered; everything else must be, once faults have ended. Now and then
-//! somebody wants the cluster to begin again, which is refused (PS-08).
+//! somebody wants the cluster to begin again (PS-08), or comes under the id of a store that has registered (P7), and is
+//! refused.
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{Answer, CommandError, ControlCommand, FirstState};
-use quorate_storage::StoreId;
+use bytes::Bytes;
+use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, StoreRecord};
+use quorate_storage::{Identity, Incarnation, StoreId};
 use quorate_store::{ClientOutcome, Input, RequestId};
 
 use crate::oracle::Violation;
@@ -15,11 +17,12 @@ use crate::world::{Event, World};
 
 /// Their requests are counted from here, above the operator's.
 const FIRST: u64 = 7 << 60;
-/// One in so many questions wants the cluster to begin again.
-const BEGINS: u64 = 8;
+/// Two in so many questions are such that they must be refused.
+const REFUSED: u64 = 16;
 
 const UNIQUE: &str = "ids are given once and rise";
 const ONCE: &str = "a cluster begins once";
+const IDENTITY: &str = "a store's id belongs to one incarnation";
 
 /// What was asked and what was given.
 pub(crate) struct IdTakers {
@@ -31,10 +34,19 @@ pub(crate) struct IdTakers {
     given: BTreeMap<u64, u64>,
 }
 
+/// What the controller is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    Ids(u32),
+    /// The cluster is to begin again.
+    Begin,
+    /// The store on this node has another incarnation.
+    Impostor(usize),
+}
+
 struct Asked {
     node: usize,
-    /// Ids asked for; none if the cluster is to begin again.
-    count: Option<u32>,
+    wish: Wish,
     /// The id behind the last that had been given when it was asked.
     above: u64,
 }
@@ -75,7 +87,7 @@ impl IdTakers {
         outcome: &ClientOutcome,
     ) -> Result<(), Violation> {
         let asked = self.open.remove(&id).filter(|asked| asked.node == node);
-        let Some(Asked { count, above, .. }) = asked else {
+        let Some(Asked { wish, above, .. }) = asked else {
             let detail = format!(
                 "node {} answers question {} again, or one that it never got",
                 node + 1,
@@ -83,13 +95,20 @@ impl IdTakers {
             );
             return Err(Violation::new("every request is answered once", detail));
         };
-        match (count, outcome) {
-            (None, ClientOutcome::Done(Answer::Error(CommandError::AlreadyBootstrapped))) => Ok(()),
-            (None, other) => Err(Violation::new(ONCE, format!("a second bootstrap got {other:?}"))),
-            (Some(count), ClientOutcome::Done(Answer::Int(first))) => {
+        match (wish, outcome) {
+            (Wish::Begin, ClientOutcome::Done(Answer::Error(CommandError::AlreadyBootstrapped)))
+            | (Wish::Impostor(_), ClientOutcome::Done(Answer::Error(CommandError::OtherIncarnation))) => {
+                Ok(())
+            }
+            (Wish::Begin, other) => Err(Violation::new(ONCE, format!("a second bootstrap got {other:?}"))),
+            (Wish::Impostor(of), other) => {
+                let detail = format!("whoever came as store {} got {other:?}", of + 1);
+                Err(Violation::new(IDENTITY, detail))
+            }
+            (Wish::Ids(count), ClientOutcome::Done(Answer::Int(first))) => {
                 self.give(*first as u64, u64::from(count), above)
             }
-            (Some(count), other) => {
+            (Wish::Ids(count), other) => {
                 let detail = format!("{count} ids were asked for, and the answer is {other:?}");
                 Err(Violation::new(UNIQUE, detail))
             }
@@ -120,14 +139,25 @@ impl World {
         };
         let rng = &mut self.id_takers.rng;
         let node = rng.below(self.nodes.len() as u64) as usize;
-        let count = (!rng.one_in(BEGINS)).then(|| rng.range(1, 5) as u32);
+        let other = rng.below(self.nodes.len() as u64) as usize;
+        let (kind, count) = (rng.below(REFUSED), rng.range(1, 5) as u32);
         let at = self.now_us + rng.below(most_us);
-        self.ask_for_ids(node, count);
+        let wish = match kind {
+            0 => Wish::Begin,
+            // Not before the true one is known.
+            1 if self.is_registered(other) => Wish::Impostor(other),
+            _ => Wish::Ids(count),
+        };
+        self.ask_controller(node, wish);
         self.queue.push(at, Event::TakeIds);
     }
 
     /// A node asks the controller for so many ids, or for the cluster to begin again. Nothing happens while it is down.
     pub fn ask_for_ids(&mut self, node: usize, count: Option<u32>) {
+        self.ask_controller(node, count.map_or(Wish::Begin, Wish::Ids));
+    }
+
+    fn ask_controller(&mut self, node: usize, wish: Wish) {
         if !self.nodes[node].is_up() {
             return;
         }
@@ -135,21 +165,39 @@ impl World {
         let id = RequestId(FIRST + takers.asked);
         takers.asked += 1;
         let above = takers.given.values().max().copied().unwrap_or_default();
-        takers.open.insert(id, Asked { node, count, above });
-        let command = match count {
-            Some(count) => ControlCommand::AllocateIds { count },
-            None => ControlCommand::Bootstrap(FirstState {
+        takers.open.insert(id, Asked { node, wish, above });
+        let command = match wish {
+            Wish::Ids(count) => ControlCommand::AllocateIds { count },
+            Wish::Begin => ControlCommand::Bootstrap(FirstState {
                 cluster: self.nodes[node].identity.cluster,
                 stores: vec![StoreId(1)],
                 shards: 1,
                 replicas: 1,
                 next_id: 1000,
             }),
+            Wish::Impostor(of) => {
+                let Identity {
+                    store, incarnation, ..
+                } = self.nodes[of].identity;
+                ControlCommand::Register(StoreRecord {
+                    store,
+                    incarnation: Incarnation(incarnation.0 + 1),
+                    client: Bytes::new(),
+                    peer: Bytes::new(),
+                    http: Bytes::new(),
+                })
+            }
         };
         self.trace.event(self.now_us, &[17, node as u64, id.0], || {
             format!("n{} asks the controller: {command:?}", node + 1)
         });
         self.input(node, Input::AskController { id, command });
+    }
+
+    /// Whether the controller has taken down a node's store since its last start.
+    pub(crate) fn is_registered(&self, node: usize) -> bool {
+        let process = self.nodes[node].process.as_ref();
+        process.is_some_and(|process| process.store.is_registered())
     }
 
     /// Runs of ids that the controller gave, and what it was asked and has not answered.
@@ -163,18 +211,11 @@ impl World {
 mod tests {
     use super::*;
 
-    fn asked(takers: &mut IdTakers, count: Option<u32>) -> RequestId {
+    fn asked(takers: &mut IdTakers, wish: Wish) -> RequestId {
         let id = RequestId(FIRST + takers.asked);
         takers.asked += 1;
         let above = takers.given.values().max().copied().unwrap_or_default();
-        takers.open.insert(
-            id,
-            Asked {
-                node: 0,
-                count,
-                above,
-            },
-        );
+        takers.open.insert(id, Asked { node: 0, wish, above });
         id
     }
 
@@ -185,17 +226,17 @@ mod tests {
     #[test]
     fn ids_that_overlap_or_fall_are_found() {
         let mut takers = IdTakers::new(1);
-        let early = asked(&mut takers, Some(2));
-        let first = asked(&mut takers, Some(3));
+        let early = asked(&mut takers, Wish::Ids(2));
+        let first = asked(&mut takers, Wish::Ids(3));
         takers.answered(0, first, &given(10)).unwrap();
         // Asked before the other was answered, so it may be below.
         takers.answered(0, early, &given(8)).unwrap();
         for (count, wrong) in [(1, 12), (5, 6), (3, 10), (1, 7)] {
-            let id = asked(&mut takers, Some(count));
+            let id = asked(&mut takers, Wish::Ids(count));
             let found = takers.answered(0, id, &given(wrong)).unwrap_err();
             assert_eq!(found.property, UNIQUE, "{count} from {wrong}");
         }
-        let id = asked(&mut takers, Some(1));
+        let id = asked(&mut takers, Wish::Ids(1));
         takers.answered(0, id, &given(13)).unwrap();
         assert!(takers.answered(0, id, &given(14)).is_err(), "answered twice");
     }
@@ -204,10 +245,21 @@ mod tests {
     fn a_second_beginning_is_found() {
         let mut takers = IdTakers::new(1);
         let refused = ClientOutcome::Done(Answer::Error(CommandError::AlreadyBootstrapped));
-        let id = asked(&mut takers, None);
+        let id = asked(&mut takers, Wish::Begin);
         takers.answered(0, id, &refused).unwrap();
-        let id = asked(&mut takers, None);
+        let id = asked(&mut takers, Wish::Begin);
         let done = ClientOutcome::Done(Answer::Ok);
         assert_eq!(takers.answered(0, id, &done).unwrap_err().property, ONCE);
+    }
+
+    #[test]
+    fn an_impostor_that_is_taken_in_is_found() {
+        let mut takers = IdTakers::new(1);
+        let refused = ClientOutcome::Done(Answer::Error(CommandError::OtherIncarnation));
+        let id = asked(&mut takers, Wish::Impostor(2));
+        takers.answered(0, id, &refused).unwrap();
+        let id = asked(&mut takers, Wish::Impostor(2));
+        let done = ClientOutcome::Done(Answer::Ok);
+        assert_eq!(takers.answered(0, id, &done).unwrap_err().property, IDENTITY);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use quorate_controller::Controller;
 use quorate_proto::PeerMessage;
 use quorate_raft::{Entry, mutant};
@@ -13,8 +14,8 @@ use quorate_storage::engine::{BatchSeq, Durability, Engine, EngineError, ModelDi
 use quorate_storage::log::{LogError, LogOp, LogOptions, OpenError, RaftLog};
 use quorate_storage::{Identity, ShardId, StoreId};
 use quorate_store::{
-    Bootstrap, ClientOutcome, Input, LogToken, ReplicaStatus, RequestId, Store, StoreError, StoreOptions,
-    Times,
+    Addresses, Bootstrap, ClientOutcome, Input, LogToken, ReplicaStatus, RequestId, Store, StoreError,
+    StoreOptions, Times,
 };
 
 /// Rounds of one turn after which the store is taken to go round in circles.
@@ -154,6 +155,12 @@ impl Process {
             Box::new(Controller::default()),
             times,
         )?;
+        let name = Bytes::from(format!("n{}", startup.identity.store));
+        let register = Input::Register(Addresses {
+            client: name.clone(),
+            peer: name.clone(),
+            http: name,
+        });
         let status = store.status(times);
         if let Some(replica) = status.iter().find(|replica| replica.rebuild.is_some())
             && !startup.is_damaged
@@ -171,7 +178,7 @@ impl Process {
             written: None,
             syncing: None,
             next_tick_us: times.mono_us + startup.options.tick_us,
-            inbox: VecDeque::new(),
+            inbox: VecDeque::from([register]),
             notes,
         })
     }

@@ -1,5 +1,6 @@
 //! Why a node must stop.
 
+use quorate_proto::CommandError;
 use quorate_raft::{Index, StartError, StepError, StorageError};
 use quorate_storage::engine::EngineError;
 use quorate_storage::{ShardId, StoreId};
@@ -38,6 +39,14 @@ pub enum StoreError {
         index: Index,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The controller does not admit the store (P7).
+    #[error("store {store} is not admitted to the cluster: {reason}")]
+    NotAdmitted {
+        /// The store.
+        store: StoreId,
+        /// Why.
+        reason: CommandError,
     },
     /// The engine is another store's.
     #[error(

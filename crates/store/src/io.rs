@@ -3,6 +3,7 @@
 use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use quorate_proto::{ControlCommand, PeerMessage};
 use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
@@ -66,6 +67,9 @@ pub enum Input {
         /// Who is to lead.
         to: StoreId,
     },
+    /// Where this node can be reached, as others are told; once, after the store was opened. The controller is told too,
+    /// and if it does not admit the store, a later call says so ([`crate::StoreError::NotAdmitted`]).
+    Register(Addresses),
     /// The driver asks the controller. It is answered like a client's request, if ever: the store asks until it has an
     /// answer, or until it stops.
     AskController {
@@ -81,6 +85,17 @@ pub enum Input {
     },
     /// Hand leaderships away and take no new requests.
     Shutdown,
+}
+
+/// Where a node can be reached; each at most [`quorate_proto::ADDRESS_BYTES_MAX`] long.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    /// By clients.
+    pub client: Bytes,
+    /// By other nodes.
+    pub peer: Bytes,
+    /// By tools.
+    pub http: Bytes,
 }
 
 /// What the driver has to do, in the order of the fields.

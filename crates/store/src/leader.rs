@@ -16,6 +16,7 @@ use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Read, ReadTime};
 use crate::lanes::Routed;
 use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
+use crate::rsm::CONTROLLER;
 use crate::store::Store;
 use crate::{ClientOutcome, Refusal};
 
@@ -330,6 +331,13 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         let query = within(descriptor, &read.query);
+        if let Query::Control(query) = &read.query
+            && replica.descriptor.shard == CONTROLLER
+        {
+            let answer = self.machine.query(query);
+            self.answer(read.waiter, Outcome::Done(answer));
+            return Ok(());
+        }
         match kv::query(&self.engine, descriptor.space, time, &query)? {
             Read::Answer(Answer::Page {
                 next: None,

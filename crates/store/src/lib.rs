@@ -82,7 +82,7 @@ pub use counters::Counters;
 pub use descriptor::{Applied, Descriptor};
 pub use error::StoreError;
 pub use health::HealthStatus;
-pub use io::{Effects, Input, LogToken, StoreOptions, Times};
+pub use io::{Addresses, Effects, Input, LogToken, StoreOptions, Times};
 pub use rebuild::RebuildStatus;
 pub use status::ReplicaStatus;
 pub use store::Store;

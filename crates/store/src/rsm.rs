@@ -5,7 +5,7 @@
 //! machine knowing of any of these.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, CommandError, ControlCommand};
+use quorate_proto::{Answer, CommandError, ControlCommand, ControlQuery};
 use quorate_storage::ShardId;
 use quorate_storage::engine::{Engine, EngineError, Pair, View};
 
@@ -33,6 +33,9 @@ pub trait StateMachine: Send {
     /// on every replica. `rows` takes the rows that changed, with keys that are not empty. An [`Answer::Error`] changes
     /// nothing.
     fn apply(&mut self, stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer;
+
+    /// Answers a read.
+    fn query(&self, query: &ControlQuery) -> Answer;
 }
 
 /// Applies a command to the machine and puts the rows that it changed into the batch.

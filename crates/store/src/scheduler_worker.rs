@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{Answer, ControlCommand, ForwardBody, Op, Session, UnknownReason};
+use quorate_proto::{Answer, ControlCommand, ForwardBody, Op, Session, StoreRecord, UnknownReason};
 use quorate_storage::ShardId;
 use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
-use crate::io::Times;
+use crate::io::{Addresses, Times};
 use crate::rsm::CONTROLLER;
 use crate::store::Store;
 use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
@@ -28,6 +28,8 @@ pub(crate) enum Purpose {
     Driver(RequestId),
     /// Ids for what a split of this shard makes.
     Split(ShardId),
+    /// This store registers.
+    Registration,
 }
 
 /// Something that the controller has been asked and has not answered.
@@ -48,6 +50,8 @@ pub(crate) struct SchedulerWorker {
     asked: u64,
     /// Attempts that ended in this turn.
     ended: Vec<(u64, ClientOutcome)>,
+    /// Whether the controller knows this process's addresses.
+    is_registered: bool,
 }
 
 impl SchedulerWorker {
@@ -156,10 +160,42 @@ impl<E: Engine> Store<E> {
         answer: Answer,
     ) -> Result<(), StoreError> {
         match purpose {
-            Purpose::Driver(id) => self.out.replies.push((id, ClientOutcome::Done(answer))),
-            Purpose::Split(shard) => self.ids_for_split(times, shard, &answer)?,
+            Purpose::Driver(id) => {
+                self.out.replies.push((id, ClientOutcome::Done(answer)));
+                Ok(())
+            }
+            Purpose::Split(shard) => self.ids_for_split(times, shard, &answer),
+            Purpose::Registration => match answer {
+                // P7, X-04: whoever comes under the id of another takes no part.
+                Answer::Error(reason) => Err(StoreError::NotAdmitted {
+                    store: self.id(),
+                    reason,
+                }),
+                _ => {
+                    self.scheduler_worker.is_registered = true;
+                    Ok(())
+                }
+            },
         }
-        Ok(())
+    }
+
+    /// Tells the controller who this store is and where it can be reached.
+    pub(crate) fn register(&mut self, times: Times, addresses: Addresses) -> Result<(), StoreError> {
+        let Addresses { client, peer, http } = addresses;
+        let record = StoreRecord {
+            store: self.id(),
+            incarnation: self.identity.incarnation,
+            client,
+            peer,
+            http,
+        };
+        self.ask_controller(times, ControlCommand::Register(record), Purpose::Registration)
+    }
+
+    /// Whether the controller has taken down who this store is, since it was opened.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.scheduler_worker.is_registered
     }
 
     /// Asks again what was not answered. A store that stops asks nothing more: whoever waited waits in vain.

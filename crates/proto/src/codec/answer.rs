@@ -125,6 +125,7 @@ wire_tags!(all CommandError, "command error", {
     ChangeUnderWay = 64, AlreadyMember = 65, NotAMember = 66, LastReplica = 67, TooManyReplicas = 68,
     StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
     NotController = 96, AlreadyBootstrapped = 97, NotBootstrapped = 98, OutOfRange = 99,
+    UnknownStore = 100, OtherIncarnation = 101,
     SlotNotInside = 73, WrongIds = 74, ShardChanged = 75, SplitUnderWay = 76,
 });
 

@@ -1,13 +1,15 @@
 //! Commands of the controller: a tag byte, then the fields in the order of the type.
 
-use quorate_storage::ClusterId;
+use bytes::Bytes;
+use quorate_storage::{ClusterId, Incarnation, StoreId};
 
-use super::writer::{put_list, put_u128_le, put_varint};
-use super::{Reader, Wire};
-use crate::{ControlCommand, DecodeError, FirstState};
+use super::writer::{put_bytes, put_list, put_u128_le, put_varint};
+use super::{META_VERSION, Reader, Wire, wire_tags};
+use crate::{ControlCommand, ControlQuery, DecodeError, FirstState, StoreRecord};
 
 const TAG_BOOTSTRAP: u8 = 1;
 const TAG_ALLOCATE_IDS: u8 = 2;
+const TAG_REGISTER: u8 = 3;
 
 impl Wire for ControlCommand {
     const BYTES_MIN: usize = 2;
@@ -22,6 +24,10 @@ impl Wire for ControlCommand {
                 out.push(TAG_ALLOCATE_IDS);
                 put_varint(out, u64::from(*count));
             }
+            ControlCommand::Register(record) => {
+                out.push(TAG_REGISTER);
+                record.put(out);
+            }
         }
     }
 
@@ -31,6 +37,7 @@ impl Wire for ControlCommand {
             TAG_ALLOCATE_IDS => ControlCommand::AllocateIds {
                 count: reader.narrow("number of ids")?,
             },
+            TAG_REGISTER => ControlCommand::Register(StoreRecord::take(reader)?),
             tag => return Err(reader.unknown_tag("controller command", tag)),
         })
     }
@@ -56,4 +63,48 @@ impl Wire for FirstState {
             next_id: reader.varint("next id")?,
         })
     }
+}
+
+impl Wire for StoreRecord {
+    const BYTES_MIN: usize = 20;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.store.put(out);
+        put_u128_le(out, self.incarnation.0);
+        for address in [&self.client, &self.peer, &self.http] {
+            put_bytes(out, address);
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(StoreRecord {
+            store: StoreId::take(reader)?,
+            incarnation: Incarnation(reader.u128_le("incarnation")?),
+            client: reader.bytes("client address")?,
+            peer: reader.bytes("peer address")?,
+            http: reader.bytes("HTTP address")?,
+        })
+    }
+}
+
+wire_tags!(ControlQuery, "controller query", { Stores = 1 });
+
+/// The bytes of an answer to [`ControlQuery::Stores`]: a version byte and the list.
+#[must_use]
+pub fn encode_stores(stores: &[StoreRecord]) -> Bytes {
+    let mut out = vec![META_VERSION];
+    put_list(&mut out, stores);
+    out.into()
+}
+
+/// Reads what [`encode_stores`] wrote; byte strings in it are slices of `source`.
+///
+/// # Errors
+/// Anything but exactly one list, of a version this build knows.
+pub fn decode_stores(source: &Bytes) -> Result<Vec<StoreRecord>, DecodeError> {
+    let mut reader = Reader::new(source);
+    reader.version("stores version", META_VERSION)?;
+    let stores = reader.list("stores")?;
+    reader.finish("stores")?;
+    Ok(stores)
 }

@@ -8,7 +8,7 @@ use quorate_raft::{
 
 use super::writer::{put_list, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{DecodeError, Epoch, FirstState, Membership, ShardInfo};
+use crate::{DecodeError, Epoch, FirstState, Membership, ShardInfo, StoreRecord};
 
 /// The newest version of the stored forms in this module that this build reads, and the one it writes.
 pub const META_VERSION: u8 = 1;
@@ -52,6 +52,12 @@ stored!(Entry, "entry", encode_entry, decode_entry);
 stored!(Payload, "payload", encode_payload, decode_payload);
 stored!(Epoch, "epoch", encode_epoch, decode_epoch);
 stored!(FirstState, "first state", encode_first_state, decode_first_state);
+stored!(
+    StoreRecord,
+    "store record",
+    encode_store_record,
+    decode_store_record
+);
 stored!(Membership, "membership", encode_membership, decode_membership);
 stored!(
     ShardInfo,

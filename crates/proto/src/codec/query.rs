@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::writer::{put_bytes, put_i64_le, put_option, put_varint};
 use super::{Reader, Wire};
-use crate::{DecodeError, Query, ScanPosition};
+use crate::{ControlQuery, DecodeError, Query, ScanPosition};
 
 const TAG_GET: u8 = 1;
 const TAG_EXISTS: u8 = 2;
@@ -13,6 +13,7 @@ const TAG_GET_RANGE: u8 = 4;
 const TAG_DEADLINE: u8 = 5;
 const TAG_SCAN: u8 = 6;
 const TAG_BARRIER: u8 = 7;
+const TAG_CONTROL: u8 = 32;
 
 impl Wire for Query {
     const BYTES_MIN: usize = 1;
@@ -46,6 +47,10 @@ impl Wire for Query {
                 put_option(out, pattern.as_ref());
                 out.push(u8::from(*count_only));
             }
+            Query::Control(query) => {
+                out.push(TAG_CONTROL);
+                query.put(out);
+            }
             Query::Barrier => out.push(TAG_BARRIER),
         }
     }
@@ -76,6 +81,7 @@ impl Wire for Query {
                 pattern: reader.option("pattern")?,
                 count_only: reader.bool("count only")?,
             },
+            TAG_CONTROL => Query::Control(ControlQuery::take(reader)?),
             TAG_BARRIER => Query::Barrier,
             tag => return Err(reader.unknown_tag("query", tag)),
         })

@@ -24,6 +24,8 @@ pub(super) enum Shape {
     RemainingS,
     /// A string; none is an empty one (GETRANGE).
     BulkOrEmpty,
+    /// The stores that have registered (QUORATE REGISTRY).
+    Registry,
     /// Null if the key is not there, otherwise this error (GETEX with a bad time).
     NullOr(Failure),
 }
@@ -48,6 +50,7 @@ impl Shape {
             | Shape::Type
             | Shape::DeadlineMs
             | Shape::BulkOrEmpty
+            | Shape::Registry
             | Shape::NullOr(_) => deadline_ms,
         })
     }
@@ -62,6 +65,7 @@ impl Shape {
             (Shape::BulkOrEmpty, Answer::Nil) => writer.bulk(b""),
             (Shape::NullOr(_), Answer::Int(0)) => writer.null(),
             (Shape::NullOr(failure), _) => writer.error(failure.to_string().as_bytes()),
+            (Shape::Registry, Answer::Bulk(bytes)) => super::manage::write_registry(bytes, writer),
             (_, Answer::Ok) => writer.ok(),
             (_, Answer::Nil) => writer.null(),
             (_, Answer::Int(number)) => writer.int(*number),

@@ -596,6 +596,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "controller",
+        "registered-under-the-id-of-another",
+        ALL,
+        "P7: whoever comes under the id of a store that is known by another incarnation is taken in",
+    ),
+    mutant(
+        "controller",
         "second-bootstrap-accepted",
         ALL,
         "PS-08: a cluster that has begun begins again",

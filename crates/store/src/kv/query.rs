@@ -1,7 +1,7 @@
 //! What each read answers.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, Query};
+use quorate_proto::{Answer, CommandError, Query};
 use quorate_raft::mutant;
 use quorate_storage::engine::{EngineError, View};
 
@@ -77,6 +77,8 @@ pub fn query<V: View + ?Sized>(
             },
         )
         .map(Read::Answer),
+        // The controller's are not answered from here.
+        Query::Control(_) => Ok(Read::Answer(Answer::Error(CommandError::NotController))),
         Query::Barrier => Ok(Read::Answer(Answer::Ok)),
     }
 }
