@@ -6,6 +6,7 @@ use quorate_storage::engine::{FailedWrite, ModelDisk};
 
 use crate::clock::Clock;
 use crate::process::Process;
+use crate::world::Unmounted;
 
 /// How a process ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) is_stopping: bool,
     /// Stays down until it is started by hand.
     pub(crate) held_down: bool,
+    /// Its own disks, while empty ones are in their place.
+    pub(crate) unmounted: Option<Unmounted>,
 }
 
 impl Node {
@@ -69,6 +72,7 @@ impl Node {
             is_damaged: false,
             is_stopping: false,
             held_down: false,
+            unmounted: None,
         }
     }
 

@@ -183,6 +183,17 @@ impl Process {
         })
     }
 
+    /// Whether a peer is the one that was first seen under its id; from now on it is, if none was (P7).
+    pub(crate) fn knows(&mut self, peer: Identity, disk: &ModelDisk) -> Result<bool, Stop> {
+        if let Some(known) = self.store.bindings()?.get(&peer.store) {
+            return Ok(*known == peer.incarnation);
+        }
+        self.store.bind_peer(peer.store, peer.incarnation)?;
+        disk.begin_make_durable();
+        self.durability.make_durable()?;
+        Ok(true)
+    }
+
     /// One turn. What it gave before it stopped counts.
     pub(crate) fn turn(&mut self, times: Times, turn: &mut Turn) -> Result<(), Stop> {
         while let Some(input) = self.inbox.pop_front() {

@@ -6,6 +6,7 @@ use quorate_store::Input;
 use super::{Event, World};
 use crate::message;
 use crate::network::{Arrivals, Channel, Sent};
+use crate::oracle::Violation;
 use crate::script::{Passing, Verdict};
 
 impl World {
@@ -112,17 +113,20 @@ impl World {
         }
     }
 
-    pub(super) fn connect(&mut self, a: usize, b: usize) {
+    pub(super) fn connect(&mut self, a: usize, b: usize) -> Result<(), Violation> {
         if self.network.is_connected(a, b) {
-            return;
+            return Ok(());
         }
         if !self.nodes[a].is_up() || !self.nodes[b].is_up() {
-            return; // a start tries again
+            return Ok(()); // a start tries again
         }
         if self.network.is_blocked(a, b) || self.network.is_blocked(b, a) {
             let at = self.now_us + self.rng.range(20_000, 200_000);
             self.queue.push(at, Event::Connect { a, b });
-            return;
+            return Ok(());
+        }
+        if !self.greet(a, b)? {
+            return Ok(());
         }
         let number = self.network.connect(a, b);
         self.trace
@@ -141,6 +145,7 @@ impl World {
                 },
             );
         }
+        Ok(())
     }
 
     /// Breaks a connection. Each side learns of it within `notice_us`.

@@ -61,14 +61,16 @@ impl World {
         let status = process.status(times);
         // Every record was read, so what is damaged is known now; the log remembers it until it is rebuilt.
         self.nodes[node].is_damaged = status.iter().any(|shard| shard.rebuild.is_some());
-        for shard in &status {
+        // What an impostor holds says nothing of the replicas that are watched.
+        let is_impostor = self.nodes[node].is_impostor();
+        for shard in status.iter().filter(|_| !is_impostor) {
             let (store, id) = (&process.store, shard.shard);
             let vote = store.vote(id).unwrap_or_default();
             self.oracles
                 .started((node, id), shard, vote, store.log_entries(id))?;
         }
         for at in self.oracles.mirrors.shards(node) {
-            if status.iter().all(|status| status.shard != at.1) {
+            if !is_impostor && status.iter().all(|status| status.shard != at.1) {
                 self.oracles.gone(at);
             }
         }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod event;
+mod handshake;
 mod links;
 mod machines;
 mod rot;
@@ -28,6 +29,7 @@ use crate::trace::{Sink, Trace};
 use crate::workload::{Asker, Outcomes, Workload};
 
 pub(crate) use event::Event;
+pub(crate) use handshake::Unmounted;
 
 /// What happened in numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -320,10 +322,7 @@ impl World {
                 self.closed(side, other, number);
                 Ok(())
             }
-            Event::Connect { a, b } => {
-                self.connect(a, b);
-                Ok(())
-            }
+            Event::Connect { a, b } => self.connect(a, b),
             Event::Strike(strike) => {
                 if !self.healing {
                     self.strike(*strike);

@@ -65,7 +65,11 @@ impl World {
         let mut turn = Turn::default();
         let result = process.turn(times, &mut turn);
         let next_tick_us = process.next_tick_us;
-        self.observe(node, &turn, result.is_ok())?;
+        if self.nodes[node].is_impostor() {
+            self.check_impostor(node, &turn)?;
+        } else {
+            self.observe(node, &turn, result.is_ok())?;
+        }
         self.hunt(node);
         let begin_sync = turn.begin_sync;
         for (to, message) in turn.sends {
@@ -118,7 +122,9 @@ impl World {
                 .ticked(node, times.mono_us, self.plan.store.tick_us)?;
             self.callers
                 .ticked(node, times.mono_us, self.plan.store.tick_us)?;
-            self.check_tick(node)?;
+            if !self.nodes[node].is_impostor() {
+                self.check_tick(node)?;
+            }
         }
         if self.nodes[node].is_stopping
             && self.nodes[node]

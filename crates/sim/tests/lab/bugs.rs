@@ -52,6 +52,86 @@ fn others(world: &World, not: &[usize]) -> Vec<usize> {
         .collect()
 }
 
+/// A voter's disk is wiped, and it restarts under its old id (P7), just when its forgotten acknowledgement would be missed:
+/// with those that lag behind it would be a majority. Nobody talks to it and it stops; the others go on with what was
+/// acknowledged, and so does it once its own disk is back.
+#[test]
+fn x_04_a_voter_restarts_with_a_wiped_disk() {
+    row("x_04_a_voter_restarts_with_a_wiped_disk", BUG_SEEDS, |seed| {
+        let mut chance = Chance::new(seed);
+        let nodes = if chance.percent(50) { 3 } else { 5 };
+        let mut world = Setup::new(nodes).seed(seed).shards(2).start();
+        world.await_leader(1)?;
+        let client = world.client("a");
+        assert!(world.ask(client, Call::put("k", "early"))?.is_done());
+        // All have met.
+        world.run_for(SECOND)?;
+        let nodes = nodes as usize;
+        let first = chance.below(nodes as u64) as usize;
+        let (late, early): (Vec<_>, Vec<_>) = (0..nodes)
+            .map(|step| (first + step) % nodes)
+            .enumerate()
+            .partition(|(step, _)| *step < nodes / 2);
+        let of = |some: Vec<(usize, usize)>| some.into_iter().map(|(_, node)| node).collect::<Vec<_>>();
+        let (late, early) = (of(late), of(early));
+        world.partition(&[&late, &early]);
+        world.limit_client(client, &early);
+        assert!(world.ask(client, Call::put("k", "acknowledged"))?.is_done());
+        let wiped = early[chance.below(early.len() as u64) as usize];
+        let away = others(&world, &[&late[..], &[wiped]].concat());
+        for node in &early {
+            world.crash_power(*node);
+        }
+        world.mount_empty_disks(wiped);
+        if chance.percent(50) {
+            // It is alone at first.
+            world.start_node(wiped);
+            world.run_for(chance.below(SECOND))?;
+        }
+        world.heal_network();
+        let visitor = world.client("at the wiped one");
+        let visit = Call::put("k", "lost")
+            .retry(Retry::Never)
+            .attempt_ms(2_000)
+            .via(wiped);
+        let visit = world.begin(visitor, visit);
+        for _ in 0..3 {
+            let deaths = world.counts().deaths;
+            world.start_node(wiped);
+            world.wait_until("it is refused and stops", 5 * SECOND, |world| {
+                world.counts().deaths > deaths
+            })?;
+            world.run_for(chance.below(4 * ELECTION_US))?;
+            assert_eq!(world.leaders(1), [], "those left are no majority");
+        }
+        assert!(!world.finish(visit)?.is_done());
+        world.start_node(away[chance.below(away.len() as u64) as usize]);
+        world.await_leader(1)?;
+        world.limit_client(client, &late);
+        let ended = world.ask(client, Call::get("k"))?;
+        assert_eq!(
+            ended.bytes().map(|value| value.to_vec()),
+            Some(b"acknowledged".to_vec())
+        );
+        assert!(world.ask(client, Call::put("k", "later"))?.is_done());
+        world.start_node(wiped);
+        world.run_for(2 * SECOND)?;
+        assert!(
+            !world.is_up(wiped),
+            "it is refused as long as it comes under its old id"
+        );
+        world.mount_own_disks(wiped);
+        world.start_all();
+        world.wait_until("all have what was written", 20 * SECOND, |world| {
+            (0..nodes).all(|node| {
+                let found = world.local_value(node, 1, b"k");
+                found.is_ok_and(|found| found.as_deref() == Some(b"later"))
+            })
+        })?;
+        close(world)
+    });
+}
+
 /// A member that was cut off for minutes and campaigned all the time comes back: nothing changes for the others.
 #[test]
 fn x_06_a_partitioned_member_returns() {
