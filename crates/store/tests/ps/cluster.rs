@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ForwardBody, Op, Outcome, PeerMessage, Request, SetCondition,
-    SetExpiry,
+    Answer, CommandError, ControlCommand, ControlQuery, ForwardBody, Op, Outcome, PeerMessage, Request,
+    SetCondition, SetExpiry,
 };
 use quorate_raft::{HardState, Role};
 use quorate_storage::engine::Engine as _;
@@ -30,6 +30,9 @@ impl StateMachine for NoController {
             ControlCommand::Bootstrap(_) => Answer::Ok,
             _ => Answer::Error(CommandError::NotController),
         }
+    }
+    fn query(&self, _: &ControlQuery) -> Answer {
+        Answer::Error(CommandError::NotController)
     }
 }
 
