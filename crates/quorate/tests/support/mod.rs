@@ -8,6 +8,7 @@
 
 pub mod bulk;
 pub mod control;
+pub mod proxy;
 pub mod tokens;
 
 use std::io::Read as _;
@@ -64,7 +65,7 @@ pub struct Node {
     pub http: u16,
     pub data: PathBuf,
     pub child: Option<Child>,
-    args: Vec<String>,
+    pub args: Vec<String>,
 }
 
 impl Node {
@@ -174,25 +175,37 @@ impl Cluster {
 
     /// The same without starting them.
     pub fn prepare(n: u16, more: &[&str]) -> Self {
+        Self::prepare_each(n, SHARDS, more, |_, peers| peers.to_vec())
+    }
+
+    /// The same with so many shards, and with the peer ports by which each node is to reach the others: `reached_by` is
+    /// given the node's number from 0 and the peer ports of all.
+    pub fn prepare_each(
+        n: u16,
+        shards: u16,
+        more: &[&str],
+        mut reached_by: impl FnMut(usize, &[u16]) -> Vec<u16>,
+    ) -> Self {
         let dir = tempfile::Builder::new()
             .prefix("quorate-test-")
             .tempdir()
             .unwrap();
         let ports: Vec<[u16; 3]> = (0..n).map(|_| free_ports()).collect();
-        let members: Vec<String> = (1..)
-            .zip(&ports)
-            .map(|(id, [_, peer, _])| format!("{id}=127.0.0.1:{peer}"))
-            .collect();
+        let peers: Vec<u16> = ports.iter().map(|[_, peer, _]| *peer).collect();
         let nodes = (1..)
             .zip(ports)
             .map(|(id, [client, peer, http]): (u16, _)| {
                 let data = dir.path().join(format!("node-{id}"));
+                let members: Vec<String> = (1..)
+                    .zip(reached_by(usize::from(id) - 1, &peers))
+                    .map(|(id, peer): (u16, _)| format!("{id}=127.0.0.1:{peer}"))
+                    .collect();
                 let mut args: Vec<String> = Vec::new();
                 for (flag, value) in [
                     ("--store-id", id.to_string()),
                     ("--bootstrap", members.join(",")),
                     ("--bootstrap-token", dir.path().display().to_string()),
-                    ("--shards", SHARDS.to_string()),
+                    ("--shards", shards.to_string()),
                 ] {
                     args.extend([flag.to_owned(), value]);
                 }
