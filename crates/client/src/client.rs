@@ -1,6 +1,7 @@
 //! The client: what its handles share, and how a command is run.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,10 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep_until, timeout_at};
 
 use crate::core::backoff::Rng;
-use crate::core::call::{Call, Effect, Step};
+use crate::core::call::{Call, Effect, Heard, Step};
 use crate::core::routes::{Mode, Route, Routes};
 use crate::core::sessions::{Identity, Sessions};
+use crate::counters::{Counters, Counting, count};
 use crate::error::{Error, Reason, SessionId, WriteId};
 use crate::net::Pool;
 use crate::options::Options;
@@ -56,6 +58,7 @@ struct Shared {
     /// A session was opened, or not, or a write ended.
     sessions_changed: Notify,
     rng: Mutex<Rng>,
+    counting: Counting,
 }
 
 /// What is asked.
@@ -132,6 +135,7 @@ impl Client {
             sessions: Mutex::new(Sessions::new(options.reopen)),
             sessions_changed: Notify::new(),
             rng: Mutex::new(Rng::new(seed)),
+            counting: Counting::default(),
             options,
         };
         let shared = Arc::new(shared);
@@ -145,9 +149,17 @@ impl Client {
         Self { shared, deadline }
     }
 
+    /// What the client has done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.counting.read()
+    }
+
     /// Runs a command; an error reply of the server becomes an [`Error`].
     pub(crate) async fn run(&self, request: Request<'_>) -> Result<Reply, Error> {
         let deadline = Instant::now() + self.deadline;
+        let counting = &self.shared.counting;
+        count(&counting.commands);
         let _permit = match timeout_at(deadline.into(), self.shared.permits.acquire()).await {
             Ok(Ok(permit)) => permit,
             Ok(Err(_)) | Err(_) => return Err(failure(request.effect, Reason::TooManyUnderWay)),
@@ -156,7 +168,9 @@ impl Client {
             Effect::Once => Some(self.assign(deadline).await?),
             Effect::Read | Effect::Plain => None,
         };
-        let result = self.repeat(request, deadline, &mut held).await;
+        let result = self
+            .repeat(request, deadline, &mut held, &counting.attempts)
+            .await;
         match (result, held) {
             (Err(Error::Unknown { reason, .. }), Some(held)) => {
                 let write = Some(WriteId {
@@ -176,6 +190,7 @@ impl Client {
         request: Request<'_>,
         deadline: Instant,
         held: &mut Option<Held>,
+        attempts: &AtomicU64,
     ) -> Result<(Reply, Route), Error> {
         let slot = request.key.map(crate::slots::slot_of);
         let attempt_max = self.shared.options.attempt_max;
@@ -194,7 +209,11 @@ impl Client {
                 }
                 Step::Send { route, until } => {
                     let frame = self.frame(request.args, held.as_ref());
+                    count(attempts);
                     let heard = self.shared.pool.ask(&route, frame, until).await;
+                    if matches!(&heard, Heard::Reply(Reply::Error(text)) if text.starts_with("MOVED ")) {
+                        count(&self.shared.counting.hints);
+                    }
                     let now = Instant::now();
                     let is_stale = {
                         let mut routes = self.shared.routes();
@@ -282,8 +301,9 @@ impl Client {
             args,
         };
         let deadline = Instant::now() + self.deadline;
+        let attempts = &self.shared.counting.own_attempts;
         // Boxed: a command may have to wait for a session, and opening one is a command.
-        Box::pin(self.repeat(request, deadline, &mut None)).await
+        Box::pin(self.repeat(request, deadline, &mut None, attempts)).await
     }
 }
 
@@ -320,6 +340,9 @@ impl Opening {
 impl Drop for Opening {
     fn drop(&mut self) {
         lock(&self.shared.sessions).opened(self.id, Instant::now());
+        if self.id.is_some() {
+            count(&self.shared.counting.sessions_opened);
+        }
         self.shared.sessions_changed.notify_waiters();
     }
 }

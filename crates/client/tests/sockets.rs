@@ -97,6 +97,17 @@ async fn hints_are_followed_and_remembered() {
     assert_eq!((wrong.commands().len(), right.commands().len()), (1, 1));
     let [first, second] = [&wrong, &right].map(|node| once(&node.commands()[0]));
     assert_eq!(first, second, "one identity");
+    let counters = client.counters();
+    assert_eq!(
+        (
+            counters.commands,
+            counters.attempts,
+            counters.hints,
+            counters.sessions_opened
+        ),
+        (1, 2, 1, 1),
+        "one more round trip"
+    );
 }
 
 #[tokio::test]

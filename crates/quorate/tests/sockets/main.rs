@@ -19,7 +19,7 @@
 mod support;
 
 mod generic;
-
+mod keys;
 mod kv;
 mod net;
 mod stores;
