@@ -52,6 +52,7 @@ mod counters;
 mod error;
 mod net;
 mod options;
+pub mod plain;
 pub mod resp;
 mod scan;
 pub mod slots;

@@ -1,14 +1,13 @@
-//! A small blocking Redis client: one connection, one command at a time.
+//! One connection, one command at a time: for tools that talk to a node rather than to the cluster.
 //!
-//! It serves `get`, `put` and the like, and the tests. It does not hide failures: whether a command reached the
-//! server before the connection broke is what its callers need to know ([`ClientError::may_have_run`]).
+//! It blocks, needs no runtime and hides no failure: whether a command reached the node before the connection broke is
+//! what its callers need to know ([`ClientError::may_have_run`]).
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, Instant};
 
-pub use quorate_client::resp::{self, Reply};
-pub use quorate_client::slots;
+use crate::resp::{self, Reply};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 * 1024;
