@@ -2,13 +2,16 @@
 //!
 //! ```text
 //! 'b'  ->  what the cluster began with: version:u8, FirstState
+//! 'c' num:u64 BE  ->  what the config of that number changed: version:u8, Delta; from the second on, as the first
+//!         follows from what the cluster began with
 //! 'i'  ->  version:u8 next_id:u64 LE
 //! 's' store:u64  ->  how the store registered: version:u8, StoreRecord
 //! ```
 
 use bytes::{Buf, Bytes};
 use quorate_proto::{
-    FirstState, StoreRecord, decode_first_state, decode_store_record, encode_first_state, encode_store_record,
+    Delta, FirstState, StoreRecord, decode_delta, decode_first_state, decode_store_record, encode_delta,
+    encode_first_state, encode_store_record,
 };
 
 /// The row of what the cluster began with.
@@ -17,6 +20,9 @@ pub(crate) const FIRST: &[u8] = b"b";
 pub(crate) const NEXT_ID: &[u8] = b"i";
 /// First byte of the row of a store.
 pub(crate) const STORE: u8 = b's';
+
+/// First byte of the row of a config.
+pub(crate) const CONFIG: u8 = b'c';
 
 /// The newest version of a row of this module that is read, and the one that is written.
 const VERSION: u8 = 1;
@@ -29,6 +35,26 @@ pub(crate) fn first_row(first: &FirstState) -> (Bytes, Bytes) {
 
 pub(crate) fn read_first(value: &Bytes) -> Result<FirstState, String> {
     decode_first_state(value).map_err(|error| format!("the first state: {error}"))
+}
+
+pub(crate) fn config_row(num: u64, delta: &Delta) -> (Bytes, Bytes) {
+    let mut row = vec![CONFIG];
+    row.extend_from_slice(&num.to_be_bytes());
+    let mut value = Vec::new();
+    encode_delta(&mut value, delta);
+    (row.into(), value.into())
+}
+
+/// What the config changed; the row must be that of the number.
+pub(crate) fn read_config(num: u64, row: &Bytes, value: &Bytes) -> Result<Delta, String> {
+    let delta = decode_delta(value).map_err(|error| format!("config {num}: {error}"))?;
+    if config_row(num, &delta).0 != row {
+        return Err(format!(
+            "config {num} is missing before row \"{}\"",
+            row.escape_ascii()
+        ));
+    }
+    Ok(delta)
 }
 
 pub(crate) fn next_id_row(next_id: u64) -> (Bytes, Bytes) {

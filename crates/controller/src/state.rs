@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
-    encode_stores,
+    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState,
+    IDS_MAX, PlacementCommand, StoreRecord, encode_admission, encode_stores,
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
 use quorate_storage::engine::Pair;
 use quorate_store::rsm::{RowChanges, StateMachine};
 
-use crate::rows;
+use crate::history::History;
+use crate::{placement, rows};
 
 /// The controller's replicated state.
 ///
@@ -25,6 +26,8 @@ pub struct Controller {
     next_id: u64,
     /// How each store registered last; a subset of the stores that the cluster began with.
     stores: BTreeMap<StoreId, StoreRecord>,
+    /// The configs there have been; config 0 alone before the cluster began.
+    history: History,
 }
 
 impl Controller {
@@ -49,13 +52,10 @@ impl Controller {
     /// P7: an id belongs to the incarnation that it was first seen with.
     fn register(&mut self, record: &StoreRecord, rows: &mut RowChanges) -> Result<Answer, CommandError> {
         let first = self.first.as_ref().ok_or(CommandError::NotBootstrapped)?;
-        if !first.stores.contains(&record.store) {
+        if !first.stores.contains(&record.store) && !self.stores.contains_key(&record.store) {
             return Err(CommandError::UnknownStore);
         }
-        let addresses = [&record.client, &record.peer, &record.http];
-        if addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX) {
-            return Err(CommandError::OutOfRange);
-        }
+        check_addresses(record)?;
         let known = self.stores.get(&record.store);
         if known.is_some_and(|known| known.incarnation != record.incarnation)
             && !mutant!("registered-under-the-id-of-another")
@@ -63,11 +63,76 @@ impl Controller {
             return Err(CommandError::OtherIncarnation);
         }
         if known != Some(record) {
-            let (row, value) = rows::store_row(record);
-            rows.push((row, Some(value)));
-            self.stores.insert(record.store, detached(record));
+            self.set_store(record, rows);
         }
-        Ok(Answer::Ok)
+        Ok(self.query(&ControlQuery::Stores))
+    }
+
+    /// A new store gets an id, once for each incarnation (P7).
+    fn admit(&mut self, record: &StoreRecord, rows: &mut RowChanges) -> Result<Answer, CommandError> {
+        let first = self.first.as_ref().ok_or(CommandError::NotBootstrapped)?;
+        let cluster = first.cluster;
+        if record.store != StoreId(0) {
+            return Err(CommandError::OutOfRange);
+        }
+        check_addresses(record)?;
+        let mut known = self.stores.values();
+        let known = known.find(|known| known.incarnation == record.incarnation);
+        let store = match known {
+            Some(known) => known.store,
+            // Stores are counted by themselves. None is ever forgotten, so no id is given twice.
+            None => {
+                let ids = first.stores.iter().chain(self.stores.keys());
+                StoreId(ids.fold(0, |last, store| last.max(store.0)) + 1)
+            }
+        };
+        let record = StoreRecord {
+            store,
+            ..record.clone()
+        };
+        if self.stores.get(&store) != Some(&record) {
+            self.set_store(&record, rows);
+        }
+        if let Some(delta) = placement::newcomer(self.history.newest(), store) {
+            self.push_config(delta, rows);
+        }
+        let admission = Admission {
+            cluster,
+            store,
+            stores: self.stores.values().cloned().collect(),
+        };
+        let mut bytes = Vec::new();
+        encode_admission(&mut bytes, &admission);
+        Ok(Answer::Bulk(bytes.into()))
+    }
+
+    fn set_store(&mut self, record: &StoreRecord, rows: &mut RowChanges) {
+        let (row, value) = rows::store_row(record);
+        rows.push((row, Some(value)));
+        self.stores.insert(record.store, detached(record));
+    }
+
+    /// The configs there have been.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// `Join`, `Leave`, `Move` and the like: a new config, unless what is asked holds already.
+    fn place(&mut self, command: &PlacementCommand, rows: &mut RowChanges) -> Result<Answer, CommandError> {
+        if self.first.is_none() {
+            return Err(CommandError::NotBootstrapped);
+        }
+        if let Some(delta) = placement::change(self.history.newest(), command)? {
+            self.push_config(delta, rows);
+        }
+        Ok(Answer::Int(self.history.newest().num as i64))
+    }
+
+    fn push_config(&mut self, delta: Delta, rows: &mut RowChanges) {
+        let (row, value) = rows::config_row(self.history.newest().num + 1, &delta);
+        rows.push((row, Some(value)));
+        self.history.push(delta);
     }
 
     /// PS-08: once.
@@ -86,6 +151,7 @@ impl Controller {
             return Err(CommandError::OutOfRange);
         }
         self.first = Some(first.clone());
+        self.history = placement::first_configs(first);
         let (row, value) = rows::first_row(first);
         rows.push((row, Some(value)));
         self.set_next_id(first.next_id, rows);
@@ -125,7 +191,15 @@ impl StateMachine for Controller {
         *self = Self::default();
         for (row, value) in rows {
             match row.as_ref() {
-                rows::FIRST => self.first = Some(rows::read_first(value)?),
+                rows::FIRST => {
+                    let first = rows::read_first(value)?;
+                    self.history = placement::first_configs(&first);
+                    self.first = Some(first);
+                }
+                [rows::CONFIG, ..] => {
+                    let delta = rows::read_config(self.history.newest().num + 1, row, value)?;
+                    self.history.push(delta);
+                }
                 rows::NEXT_ID => self.next_id = rows::read_next_id(value)?,
                 [rows::STORE, ..] => {
                     let record = rows::read_store(row, value)?;
@@ -152,6 +226,8 @@ impl StateMachine for Controller {
             ControlCommand::Bootstrap(first) => self.bootstrap(first, rows),
             ControlCommand::AllocateIds { count } => self.allocate_ids(*count, rows),
             ControlCommand::Register(record) => self.register(record, rows),
+            ControlCommand::Admit(record) => self.admit(record, rows),
+            ControlCommand::Place(command) => self.place(command, rows),
         };
         answer.unwrap_or_else(Answer::Error)
     }
@@ -163,6 +239,16 @@ impl StateMachine for Controller {
                 Answer::Bulk(encode_stores(&stores))
             }
         }
+    }
+}
+
+fn check_addresses(record: &StoreRecord) -> Result<(), CommandError> {
+    let addresses = [&record.client, &record.peer, &record.http];
+    let is_long = addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX);
+    if is_long {
+        Err(CommandError::OutOfRange)
+    } else {
+        Ok(())
     }
 }
 

@@ -456,6 +456,21 @@ pub enum CommandError {
     /// A command of the controller that asks for nothing, or for too much.
     #[error("ERR the controller's command is out of range")]
     OutOfRange,
+    /// A group is to join that is there already.
+    #[error("ERR there is a group with that id already; `config` lists the groups")]
+    GroupExists,
+    /// A group is meant that is not there.
+    #[error("ERR there is no group with that id; `config` lists the groups")]
+    UnknownGroup,
+    /// A group without stores, or no group, is to join.
+    #[error("ERR a join needs at least one group, and each group at least one store")]
+    JoinsNothing,
+    /// A store is to be in two groups.
+    #[error("ERR the store is in another group; it can be in one only")]
+    StoreElsewhere,
+    /// A shard is meant that is not there.
+    #[error("ERR there is no shard with that id; `config` lists the shards")]
+    UnknownShard,
     /// A shard is to be split at a slot that is not behind its first one.
     #[error(
         "ERR the shard cannot be split there; the slot must lie inside the shard and behind its first one"

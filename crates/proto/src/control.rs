@@ -3,20 +3,29 @@
 use bytes::Bytes;
 use quorate_storage::{ClusterId, Incarnation, StoreId};
 
+use crate::PlacementCommand;
+
 /// A write on the controller's state, as shard 0's log carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ControlCommand {
     /// The cluster begins. Answers Ok; refused if it has begun already (PS-08).
     Bootstrap(FirstState),
     /// Takes ids that were never given out before, one after the other. Answers the first
-    /// ([`Answer::Int`](crate::Answer::Int)). Shards, replicas and stores are all named by such ids.
+    /// ([`Answer::Int`](crate::Answer::Int)). Shards and replicas are named by such ids.
     AllocateIds {
         /// How many, 1 to [`IDS_MAX`].
         count: u32,
     },
-    /// A store says at each start who it is and where it can be reached. Answers Ok; refused for a store that has no id
+    /// A store says at each start, and now and then, who it is and where it can be reached. Answers all stores that have
+    /// registered, as [`ControlQuery::Stores`] does; refused for a store that has no id
     /// of this cluster, and for another incarnation than the first that the id was seen with (P7).
     Register(StoreRecord),
+    /// A new store asks for an id, and gets it for good: asked again by the same incarnation, it is the same. The
+    /// record's [`store`](StoreRecord::store) is 0, for it has none yet. It is put into the only group, if there is but
+    /// one. Answers an [`Admission`] ([`Answer::Bulk`](crate::Answer::Bulk)).
+    Admit(StoreRecord),
+    /// Which group is to hold which shard. Answers the number of the newest config ([`Answer::Int`](crate::Answer::Int)).
+    Place(PlacementCommand),
 }
 
 /// A read of the controller's state.
@@ -40,6 +49,17 @@ pub struct StoreRecord {
     pub peer: Bytes,
     /// Where tools reach it.
     pub http: Bytes,
+}
+
+/// What a new store is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admission {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The store's id.
+    pub store: StoreId,
+    /// All stores that have registered, this one too, in the order of their ids.
+    pub stores: Vec<StoreRecord>,
 }
 
 /// Bytes of an address in a [`StoreRecord`].

@@ -11,12 +11,14 @@ mod control;
 mod membership;
 mod node;
 mod peer;
+mod placement;
 
 pub use codec::{
     COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, NodeMessages, Pairs, PeerMessages,
-    decode_conf_change, decode_conf_state, decode_entry, decode_epoch, decode_first_state, decode_membership,
-    decode_pairs, decode_payload, decode_shard_info, decode_snapshot_meta, decode_store_record,
-    decode_stores, encode_conf_change, encode_conf_state, encode_entry, encode_epoch, encode_first_state,
+    decode_admission, decode_conf_change, decode_conf_state, decode_config, decode_delta, decode_entry,
+    decode_epoch, decode_first_state, decode_membership, decode_pairs, decode_payload, decode_shard_info,
+    decode_snapshot_meta, decode_store_record, decode_stores, encode_admission, encode_conf_change,
+    encode_conf_state, encode_config, encode_delta, encode_entry, encode_epoch, encode_first_state,
     encode_membership, encode_pair, encode_payload, encode_set, encode_set_to_bytes, encode_shard_info,
     encode_snapshot_meta, encode_store_record, encode_stores, is_split,
 };
@@ -24,10 +26,13 @@ pub use command::{
     Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Kept, Op, Query,
     ScanPosition, Session, SessionRow, SessionTotals, SessionWrite, SetCondition, SetExpiry, Split,
 };
-pub use control::{ADDRESS_BYTES_MAX, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord};
+pub use control::{
+    ADDRESS_BYTES_MAX, Admission, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
+};
 pub use membership::{Manage, Membership, ShardInfo, SplitIds};
 pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};
 pub use peer::{
     Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SessionRefusal, SnapshotAck,
     SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
 };
+pub use placement::{Config, Delta, GroupId, Groups, Place, PlacementCommand};

@@ -1,7 +1,7 @@
 //! The controller's commands: their bytes, and that others are refused.
 
 use quorate_proto::*;
-use quorate_storage::{ClusterId, Incarnation, StoreId};
+use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
 /// Each command and its bytes, drawn in `docs/formats-wire.md`. They are stored: a change of them is a change of format.
 fn cases() -> Vec<(ControlCommand, &'static str)> {
@@ -26,6 +26,46 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 http: "".into(),
             }),
             "03 02 04030000000000000000000000000000 0163 027065 00",
+        ),
+        (
+            ControlCommand::Admit(StoreRecord {
+                store: StoreId(0),
+                incarnation: Incarnation(0x0304),
+                client: "c".into(),
+                peer: "pe".into(),
+                http: "".into(),
+            }),
+            "04 00 04030000000000000000000000000000 0163 027065 00",
+        ),
+        (
+            ControlCommand::Place(PlacementCommand::Join(
+                [
+                    (GroupId(1), [StoreId(3), StoreId(4)].into()),
+                    (GroupId(300), [StoreId(9)].into()),
+                ]
+                .into(),
+            )),
+            "10 01 02 01 020304 ac02 0109",
+        ),
+        (
+            ControlCommand::Place(PlacementCommand::Leave([GroupId(2), GroupId(5)].into())),
+            "10 02 02 02 05",
+        ),
+        (
+            ControlCommand::Place(PlacementCommand::Move {
+                shard: ShardId(7),
+                group: GroupId(2),
+            }),
+            "10 03 07 02",
+        ),
+        (ControlCommand::Place(PlacementCommand::Rebalance), "10 04"),
+        (
+            ControlCommand::Place(PlacementCommand::Split {
+                parent: ShardId(7),
+                child: ShardId(9),
+                slot: 300,
+            }),
+            "10 05 07 09 ac02",
         ),
     ]
 }
@@ -61,4 +101,61 @@ fn unknown_commands_are_refused() {
     bytes[11] = 99;
     let error = Command::decode(&bytes.into()).unwrap_err();
     assert_eq!(error.problem, DecodeProblem::UnknownTag(99));
+}
+
+#[test]
+fn a_set_has_one_form() {
+    let leave = ControlCommand::Place(PlacementCommand::Leave([GroupId(2), GroupId(5)].into()));
+    let whole = Command {
+        stamp_ms: 5,
+        session: None,
+        op: Op::Control(Box::new(leave)),
+    };
+    let mut bytes = whole.encode_to_bytes().to_vec();
+    let last = bytes.len() - 1;
+    for twice_or_descending in [2, 1] {
+        bytes[last] = twice_or_descending;
+        let error = Command::decode(&bytes.clone().into()).unwrap_err();
+        assert_eq!(error.problem, DecodeProblem::Order);
+    }
+}
+
+#[test]
+fn what_is_stored_of_configs_comes_back() {
+    let place = |start_slot, end_slot, group| Place {
+        start_slot,
+        end_slot,
+        group,
+    };
+    let config = Config {
+        num: 300,
+        groups: [(GroupId(1), [StoreId(1), StoreId(2)].into())].into(),
+        shards: [
+            (ShardId(1), place(0, 8192, Some(GroupId(1)))),
+            (ShardId(2), place(8192, 16384, None)),
+        ]
+        .into(),
+    };
+    let mut bytes = Vec::new();
+    encode_config(&mut bytes, &config);
+    assert_eq!(decode_config(&bytes.into()), Ok(config.clone()));
+    let delta = Delta {
+        groups: [(GroupId(1), None), (GroupId(2), Some([StoreId(3)].into()))].into(),
+        shards: [(ShardId(2), place(8192, 16384, Some(GroupId(2))))].into(),
+    };
+    let mut bytes = Vec::new();
+    encode_delta(&mut bytes, &delta);
+    assert_eq!(decode_delta(&bytes.into()), Ok(delta.clone()));
+    let next = config.with(&delta);
+    assert_eq!(next.num, 301);
+    assert_eq!(next.groups, [(GroupId(2), [StoreId(3)].into())].into());
+    assert_eq!(next.shards[&ShardId(2)].group, Some(GroupId(2)));
+    let admission = Admission {
+        cluster: ClusterId(7),
+        store: StoreId(3),
+        stores: Vec::new(),
+    };
+    let mut bytes = Vec::new();
+    encode_admission(&mut bytes, &admission);
+    assert_eq!(decode_admission(&bytes.into()), Ok(admission));
 }

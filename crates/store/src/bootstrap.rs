@@ -4,6 +4,8 @@
 //! All shards start as if a snapshot at [`FIRST`] had been installed: a replica that comes later starts
 //! behind it and is therefore always fed a snapshot, never half a state.
 
+use std::ops::Range;
+
 use quorate_proto::{Answer, ControlCommand, Epoch, FirstState};
 use quorate_raft::{ConfState, HardState, Index, ReplicaId, Term};
 use quorate_storage::engine::{Engine, EngineError};
@@ -20,6 +22,16 @@ pub const FIRST: (Index, Term) = (Index(1), Term(1));
 
 /// Slots of a hash keyspace.
 pub const SLOTS: u16 = 16384;
+
+/// The slots of a shard of a cluster that began with so many data shards, counted from 1; none for the controller's.
+#[must_use]
+pub fn first_slots(shard: ShardId, shards: u16) -> Range<u16> {
+    let bound = |shard: u64| (shard * u64::from(SLOTS) / u64::from(shards)) as u16;
+    match shard.0 {
+        0 => 0..0,
+        shard => bound(shard - 1)..bound(shard),
+    }
+}
 
 /// The first membership of a cluster.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,21 +66,16 @@ impl Bootstrap {
     /// The shards as `store` holds them.
     #[must_use]
     pub fn descriptors(&self, store: StoreId) -> Vec<Descriptor> {
-        let bound = |shard: u64| (shard * u64::from(SLOTS) / u64::from(self.shards)) as u16;
         (0..)
             .zip(self.members())
             .filter_map(|(shard, members)| {
                 let replica = members.iter().find(|(_, on)| *on == store)?.0;
-                let (start_slot, end_slot) = if shard == 0 {
-                    (0, 0)
-                } else {
-                    (bound(shard - 1), bound(shard))
-                };
+                let slots = first_slots(ShardId(shard), self.shards);
                 Some(Descriptor {
                     shard: ShardId(shard),
                     replica,
-                    start_slot,
-                    end_slot,
+                    start_slot: slots.start,
+                    end_slot: slots.end,
                     epoch: Epoch {
                         conf_ver: 1,
                         version: 1,

@@ -77,7 +77,7 @@ mod tombstone;
 mod turn;
 
 pub use api::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, ShardRoute, Target};
-pub use bootstrap::{Bootstrap, FIRST, SLOTS};
+pub use bootstrap::{Bootstrap, FIRST, SLOTS, first_slots};
 pub use counters::Counters;
 pub use descriptor::{Applied, Descriptor};
 pub use error::StoreError;

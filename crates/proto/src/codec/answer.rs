@@ -126,6 +126,7 @@ wire_tags!(all CommandError, "command error", {
     StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
     NotController = 96, AlreadyBootstrapped = 97, NotBootstrapped = 98, OutOfRange = 99,
     UnknownStore = 100, OtherIncarnation = 101,
+    GroupExists = 112, UnknownGroup = 113, JoinsNothing = 114, StoreElsewhere = 115, UnknownShard = 116,
     SlotNotInside = 73, WrongIds = 74, ShardChanged = 75, SplitUnderWay = 76,
 });
 

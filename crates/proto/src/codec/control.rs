@@ -5,11 +5,13 @@ use quorate_storage::{ClusterId, Incarnation, StoreId};
 
 use super::writer::{put_bytes, put_list, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
-use crate::{ControlCommand, ControlQuery, DecodeError, FirstState, StoreRecord};
+use crate::{Admission, ControlCommand, ControlQuery, DecodeError, FirstState, StoreRecord};
 
 const TAG_BOOTSTRAP: u8 = 1;
 const TAG_ALLOCATE_IDS: u8 = 2;
 const TAG_REGISTER: u8 = 3;
+const TAG_ADMIT: u8 = 4;
+const TAG_PLACE: u8 = 16;
 
 impl Wire for ControlCommand {
     const BYTES_MIN: usize = 2;
@@ -28,6 +30,14 @@ impl Wire for ControlCommand {
                 out.push(TAG_REGISTER);
                 record.put(out);
             }
+            ControlCommand::Admit(record) => {
+                out.push(TAG_ADMIT);
+                record.put(out);
+            }
+            ControlCommand::Place(command) => {
+                out.push(TAG_PLACE);
+                command.put(out);
+            }
         }
     }
 
@@ -38,6 +48,8 @@ impl Wire for ControlCommand {
                 count: reader.narrow("number of ids")?,
             },
             TAG_REGISTER => ControlCommand::Register(StoreRecord::take(reader)?),
+            TAG_ADMIT => ControlCommand::Admit(StoreRecord::take(reader)?),
+            TAG_PLACE => ControlCommand::Place(Wire::take(reader)?),
             tag => return Err(reader.unknown_tag("controller command", tag)),
         })
     }
@@ -83,6 +95,24 @@ impl Wire for StoreRecord {
             client: reader.bytes("client address")?,
             peer: reader.bytes("peer address")?,
             http: reader.bytes("HTTP address")?,
+        })
+    }
+}
+
+impl Wire for Admission {
+    const BYTES_MIN: usize = 18;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_u128_le(out, self.cluster.0);
+        self.store.put(out);
+        put_list(out, &self.stores);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Admission {
+            cluster: ClusterId(reader.u128_le("cluster")?),
+            store: StoreId::take(reader)?,
+            stores: reader.list("stores")?,
         })
     }
 }

@@ -49,6 +49,9 @@ pub enum DecodeProblem {
     /// A number that the field cannot hold.
     #[error("{0} is out of range")]
     OutOfRange(u64),
+    /// A map or a set whose keys are not in strictly ascending order.
+    #[error("keys out of order")]
+    Order,
     /// The value ended before the input did.
     #[error("{0} bytes behind the end")]
     Trailing(usize),

@@ -183,6 +183,19 @@ impl<'a> Reader<'a> {
         Ok(list)
     }
 
+    /// What a map or a set is read from is in strictly ascending order: it has one form only.
+    pub(super) fn ascending<T, K: Ord>(
+        &self,
+        what: &'static str,
+        list: &[T],
+        key: impl Fn(&T) -> &K,
+    ) -> Result<(), DecodeError> {
+        if list.is_sorted_by(|a, b| key(a) < key(b)) {
+            return Ok(());
+        }
+        Err(self.error(what, DecodeProblem::Order))
+    }
+
     /// An option.
     pub(super) fn option<T: Wire>(&mut self, what: &'static str) -> Result<Option<T>, DecodeError> {
         Ok(if self.bool(what)? {

@@ -1,0 +1,192 @@
+//! What each command makes of a [`Config`]: the configuration service of the MIT labs (Join, Leave, Move), with splits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_proto::{CommandError, Config, Delta, FirstState, GroupId, Groups, Place, PlacementCommand};
+use quorate_raft::mutant;
+use quorate_storage::{ShardId, StoreId};
+
+use quorate_store::first_slots;
+
+use crate::balance::balance;
+use crate::history::History;
+
+/// Stores of a group, at most.
+pub const GROUP_STORES_MAX: usize = 1_000;
+/// Groups, at most.
+pub const GROUPS_MAX: usize = 1_000;
+
+/// The group that every store of a new cluster is in.
+pub const DEFAULT_GROUP: GroupId = GroupId(1);
+
+/// What a cluster begins with: config 0 has its shards, config 1 the one group that has every store.
+pub(crate) fn first_configs(first: &FirstState) -> History {
+    let shards = (1..=u64::from(first.shards)).map(ShardId).map(|shard| {
+        let slots = first_slots(shard, first.shards);
+        let place = Place {
+            start_slot: slots.start,
+            end_slot: slots.end,
+            group: None,
+        };
+        (shard, place)
+    });
+    let mut history = History::new(Config {
+        shards: shards.collect(),
+        ..Config::default()
+    });
+    let group = BTreeMap::from([(DEFAULT_GROUP, first.stores.iter().copied().collect())]);
+    history.push(grouped(history.newest(), &group));
+    history
+}
+
+/// A new store is put into the group, if there is but one: whoever has no use for groups need not know of them.
+pub(crate) fn newcomer(config: &Config, store: StoreId) -> Option<Delta> {
+    let mut groups = config.groups.iter();
+    let (Some((group, stores)), None) = (groups.next(), groups.next()) else {
+        return None;
+    };
+    let mut stores = stores.clone();
+    stores.insert(store).then(|| Delta {
+        groups: BTreeMap::from([(*group, Some(stores))]),
+        ..Delta::default()
+    })
+}
+
+/// What the command changes of the config; none: nothing, because it holds already.
+///
+/// # Errors
+/// A command that asks for what cannot be. Nothing changes then.
+pub(crate) fn change(config: &Config, command: &PlacementCommand) -> Result<Option<Delta>, CommandError> {
+    let delta = match command {
+        PlacementCommand::Join(groups) => join(config, groups)?,
+        PlacementCommand::Leave(groups) => leave(config, groups)?,
+        PlacementCommand::Move { shard, group } => move_shard(config, *shard, *group)?,
+        PlacementCommand::Rebalance => Delta {
+            shards: shared_out(config, &config.groups),
+            ..Delta::default()
+        },
+        PlacementCommand::Split { parent, child, slot } => split(config, *parent, *child, *slot)?,
+    };
+    Ok((delta != Delta::default()).then_some(delta))
+}
+
+fn join(config: &Config, groups: &Groups) -> Result<Delta, CommandError> {
+    if groups.is_empty() || groups.values().any(BTreeSet::is_empty) {
+        return Err(CommandError::JoinsNothing);
+    }
+    if groups.keys().any(|group| config.groups.contains_key(group)) {
+        return Err(CommandError::GroupExists);
+    }
+    let too_many = groups.len() + config.groups.len() > GROUPS_MAX;
+    if too_many
+        || groups.keys().any(|group| group.0 == 0)
+        || groups.values().any(|of| of.len() > GROUP_STORES_MAX)
+    {
+        return Err(CommandError::OutOfRange);
+    }
+    let mut placed: BTreeSet<StoreId> = config.groups.values().flatten().copied().collect();
+    if !groups.values().flatten().all(|store| placed.insert(*store)) {
+        return Err(CommandError::StoreElsewhere);
+    }
+    Ok(grouped(config, groups))
+}
+
+/// These groups as well, and everybody gets a share.
+fn grouped(config: &Config, groups: &Groups) -> Delta {
+    let mut all = config.groups.clone();
+    all.extend(groups.clone());
+    Delta {
+        shards: shared_out(config, &all),
+        groups: groups
+            .iter()
+            .map(|(group, stores)| (*group, Some(stores.clone())))
+            .collect(),
+    }
+}
+
+fn leave(config: &Config, groups: &BTreeSet<GroupId>) -> Result<Delta, CommandError> {
+    if groups.is_empty() || !groups.iter().all(|group| config.groups.contains_key(group)) {
+        return Err(CommandError::UnknownGroup);
+    }
+    let mut left = config.groups.clone();
+    left.retain(|group, _| !groups.contains(group));
+    Ok(Delta {
+        shards: shared_out(config, &left),
+        groups: groups.iter().map(|group| (*group, None)).collect(),
+    })
+}
+
+fn move_shard(config: &Config, shard: ShardId, group: GroupId) -> Result<Delta, CommandError> {
+    let place = config.shards.get(&shard).ok_or(CommandError::UnknownShard)?;
+    if !config.groups.contains_key(&group) {
+        return Err(CommandError::UnknownGroup);
+    }
+    let mut delta = Delta::default();
+    if place.group != Some(group) {
+        let group = Some(group);
+        delta.shards.insert(shard, Place { group, ..*place });
+    }
+    Ok(delta)
+}
+
+fn split(config: &Config, parent: ShardId, child: ShardId, slot: u16) -> Result<Delta, CommandError> {
+    let place = config.shards.get(&parent).ok_or(CommandError::UnknownShard)?;
+    if let Some(known) = config.shards.get(&child) {
+        // Told again. The child may have been split since, the parent too.
+        let is_told_again = known.start_slot == slot;
+        return is_told_again
+            .then(Delta::default)
+            .ok_or(CommandError::SlotNotInside);
+    }
+    if slot <= place.start_slot || place.end_slot <= slot {
+        return Err(CommandError::SlotNotInside);
+    }
+    let group = if mutant!("child-inherits-no-group") {
+        None
+    } else {
+        place.group
+    };
+    let left = Place {
+        end_slot: slot,
+        ..*place
+    };
+    let right = Place {
+        start_slot: slot,
+        end_slot: place.end_slot,
+        group,
+    };
+    Ok(Delta {
+        shards: BTreeMap::from([(parent, left), (child, right)]),
+        ..Delta::default()
+    })
+}
+
+/// The new places of the shards that change their group when these groups share them out.
+fn shared_out(config: &Config, groups: &Groups) -> BTreeMap<ShardId, Place> {
+    let ids: Vec<GroupId> = groups.keys().copied().collect();
+    let owners = config
+        .shards
+        .iter()
+        .map(|(shard, place)| (*shard, place.group))
+        .collect();
+    let mut moves: BTreeMap<ShardId, Option<GroupId>> = balance(&ids, &owners)
+        .into_iter()
+        .map(|(shard, group)| (shard, Some(group)))
+        .collect();
+    if ids.is_empty() {
+        let owned = owners.iter().filter(|(_, group)| group.is_some());
+        moves = owned.map(|(shard, _)| (*shard, None)).collect();
+    }
+    moves
+        .into_iter()
+        .filter_map(|(shard, group)| {
+            Some((
+                shard,
+                Place {
+                    group,
+                    ..*config.shards.get(&shard)?
+                },
+            ))
+        })
+        .collect()
+}
