@@ -65,7 +65,7 @@ impl Controller {
         if known != Some(record) {
             self.set_store(record, rows);
         }
-        Ok(self.query(&ControlQuery::Stores))
+        Ok(self.registered())
     }
 
     /// A new store gets an id, once for each incarnation (P7).
@@ -104,6 +104,12 @@ impl Controller {
         let mut bytes = Vec::new();
         encode_admission(&mut bytes, &admission);
         Ok(Answer::Bulk(bytes.into()))
+    }
+
+    /// Every store that has registered, for whoever asks where they are.
+    fn registered(&self) -> Answer {
+        let stores: Vec<StoreRecord> = self.stores.values().cloned().collect();
+        Answer::Bulk(encode_stores(&stores))
     }
 
     fn set_store(&mut self, record: &StoreRecord, rows: &mut RowChanges) {
@@ -234,10 +240,7 @@ impl StateMachine for Controller {
 
     fn query(&self, query: &ControlQuery) -> Answer {
         match query {
-            ControlQuery::Stores => {
-                let stores: Vec<StoreRecord> = self.stores.values().cloned().collect();
-                Answer::Bulk(encode_stores(&stores))
-            }
+            ControlQuery::Stores => self.registered(),
         }
     }
 }

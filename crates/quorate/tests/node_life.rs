@@ -55,11 +55,14 @@ fn a_node_alone_forms_a_cluster_and_finds_its_data_again() {
     assert_eq!(ask(&mut cluster.client(0), "GET k"), bulk("v"));
 }
 
+/// P7: an id is given by `--bootstrap` or by the cluster that is joined.
 #[test]
-fn an_empty_directory_without_bootstrap_is_refused() {
+fn a_store_id_is_not_taken_from_a_flag() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = quorate();
-    command.args(["serve", "--data"]).arg(dir.path().join("empty"));
+    command
+        .args(["serve", "--store-id", "2", "--data"])
+        .arg(dir.path().join("empty"));
     for (flag, port) in ["--listen", "--peer", "--http"].iter().zip(free_ports::<3>()) {
         command.arg(flag).arg(format!("127.0.0.1:{port}"));
     }

@@ -18,7 +18,7 @@ mod resolve;
 mod values;
 
 pub use layer::ConfigLayer;
-pub use values::{ByteSize, HostPort, Member, Members};
+pub use values::{ByteSize, HostPort, HostPorts, Member, Members};
 
 /// How Redis clients are served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
@@ -97,8 +97,15 @@ pub struct ServerConfig {
     pub data: PathBuf,
     /// This store's id; `None`: the data directory says. Always present with `bootstrap`, and then a member.
     pub store_id: Option<StoreId>,
-    /// How to form the cluster if the data directory is empty; `None`: it must not be empty.
+    /// How to form the cluster with others if the data directory is empty.
     pub bootstrap: Option<Bootstrap>,
+    /// The nodes to join if the data directory is empty; never with `bootstrap`. With neither, an empty directory becomes
+    /// a cluster of one store.
+    pub join: Vec<HostPort>,
+    /// Shards of a new cluster.
+    pub shards: u32,
+    /// Replicas that each of its shards is to have.
+    pub replicas: u32,
     /// Where to listen for clients.
     pub listen: SocketAddr,
     /// Where to listen for other nodes.

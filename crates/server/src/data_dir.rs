@@ -4,6 +4,7 @@
 //! DIR/LOCK         locked while a process uses the directory
 //! DIR/STORE        identity: magic, version, cluster, store, incarnation, checksum (P8)
 //! DIR/PEERS        the peers' addresses, a line each
+//! DIR/JOINING      the incarnation of a store that asks a cluster for an id
 //! DIR/log/         the Raft log
 //! DIR/engine/      the state engine
 //! ```
@@ -55,9 +56,10 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
-    /// Nothing to start from.
+    /// A new store does not choose its id.
     #[error(
-        "{path}: empty, and no --bootstrap was given; a store id is given to a new directory only by --bootstrap (P7)"
+        "{path}: empty, and --store-id was given without --bootstrap; a new store gets its id by --bootstrap, by --join, or \
+         is store 1 of a new cluster without any of these (P7)"
     )]
     NoBootstrap {
         /// The directory.
@@ -178,11 +180,45 @@ impl DataDir {
     fn is_empty(&self) -> Result<bool, DataDirError> {
         for entry in fs::read_dir(&self.path).map_err(|e| self.failed("", e))? {
             let name = entry.map_err(|e| self.failed("", e))?.file_name();
-            if name != "LOCK" && name != "lost+found" {
+            if name != "LOCK" && name != "lost+found" && name != "JOINING" && name != "JOINING.new" {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// The incarnation under which this directory asks a cluster for an id: the same after a crash, so that it does not
+    /// get two. `fresh` if it has not asked before.
+    pub(crate) fn joining_as(&self, fresh: Incarnation) -> Result<Incarnation, DataDirError> {
+        let path = self.path.join("JOINING");
+        match fs::read_to_string(&path) {
+            Ok(text) => match u128::from_str_radix(text.trim(), 16) {
+                Ok(incarnation) => Ok(Incarnation(incarnation)),
+                Err(_) => Err(DataDirError::Damaged {
+                    path,
+                    reason: "not an incarnation in hexadecimal; remove it, and the store asks for a new id"
+                        .into(),
+                }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.replace("JOINING", format!("{fresh}\n").as_bytes())?;
+                Ok(fresh)
+            }
+            Err(error) => Err(self.failed("JOINING", error)),
+        }
+    }
+
+    /// Writes a small file so that a crash leaves the old one or the new one.
+    fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), DataDirError> {
+        let write = || -> io::Result<()> {
+            let fresh = self.path.join(format!("{name}.new"));
+            let mut file = File::create(&fresh)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&fresh, self.path.join(name))
+        };
+        write().map_err(|error| self.failed(name, error))?;
+        self.sync_dir()
     }
 
     /// Starts formatting: forgets what an interrupted formatting left.
@@ -203,23 +239,20 @@ impl DataDir {
 
     /// Ends formatting: from here on the directory is the store's.
     pub(crate) fn end_format(&self, identity: &Identity) -> Result<(), DataDirError> {
-        let write = || -> io::Result<()> {
-            let fresh = self.path.join("STORE.new");
-            let mut file = File::create(&fresh)?;
-            file.write_all(&encode(identity))?;
-            file.sync_all()?;
-            fs::rename(&fresh, self.path.join("STORE"))
-        };
-        write().map_err(|e| self.failed("STORE", e))?;
-        self.sync_dir()?;
+        self.replace("STORE", &encode(identity))?;
+        self.remove("JOINING")?;
         self.remove_marker()
     }
 
     fn remove_marker(&self) -> Result<(), DataDirError> {
-        match fs::remove_file(self.path.join("STORE.formatting")) {
+        self.remove("STORE.formatting")
+    }
+
+    fn remove(&self, name: &str) -> Result<(), DataDirError> {
+        match fs::remove_file(self.path.join(name)) {
             Ok(()) => self.sync_dir(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(self.failed("STORE.formatting", error)),
+            Err(error) => Err(self.failed(name, error)),
         }
     }
 
@@ -232,14 +265,7 @@ impl DataDir {
         if fs::read_to_string(self.path.join("PEERS")).is_ok_and(|known| known == text) {
             return Ok(());
         }
-        let write = || {
-            let fresh = self.path.join("PEERS.new");
-            fs::write(&fresh, text)?;
-            File::open(&fresh)?.sync_all()?;
-            fs::rename(&fresh, self.path.join("PEERS"))
-        };
-        write().map_err(|e| self.failed("PEERS", e))?;
-        self.sync_dir()
+        self.replace("PEERS", text.as_bytes())
     }
 
     /// What [`DataDir::remember_peers`] kept.

@@ -10,6 +10,8 @@
 //! | [`config`] | what a node is told at its start |
 //! | `run` | opens or formats a data directory, puts the parts together |
 //! | [`offline`] | a look at the data directory of a node that does not run |
+//! | `birth` | how an empty directory becomes a store: with others, by joining, or alone |
+//! | `address_book` | where the other stores can be reached |
 //! | `data_dir` | whose a data directory is, and how it comes to be (P4, P7, P8) |
 //! | `reactor` | the turn: read all, hand it to the store, perform its effects |
 //! | `connections` | client sockets under edge-triggered readiness |
@@ -30,6 +32,8 @@ pub mod offline;
 pub mod resp;
 pub mod status;
 
+mod address_book;
+mod birth;
 mod clock;
 mod connections;
 mod data_dir;

@@ -19,6 +19,7 @@ use quorate_storage::engine::{BufferedEngine, Engine};
 use quorate_store::{Addresses, ClientOutcome, ClientRequest, Input, RequestId, Store, StoreError, Times};
 use quorate_transport::{Channel, PeerEvent, Peers};
 
+use crate::address_book::AddressBook;
 use crate::client::{ClientContext, ClientSession, NodeCommand};
 use crate::config::{HostPort, ServerConfig};
 use crate::connections::{CONNECTIONS_MAX, Connections};
@@ -67,6 +68,7 @@ pub(crate) struct Parts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) shutdown: Arc<AtomicBool>,
     pub(crate) view: ViewKeeper,
+    pub(crate) book: AddressBook,
 }
 
 /// Microseconds between two looks at the space that the log's disk has left.
@@ -86,6 +88,7 @@ pub(crate) struct Reactor {
     pub(crate) shared: Arc<Shared>,
     shutdown: Arc<AtomicBool>,
     pub(crate) view: ViewKeeper,
+    book: AddressBook,
     pub(crate) counters: Counters,
     pub(crate) times: Times,
     /// Taken out while it is used; see [`Reactor::gather`].
@@ -117,6 +120,7 @@ impl Reactor {
             shared,
             shutdown,
             view,
+            book,
         } = parts;
         poll.registry()
             .register(&mut listener, LISTENER, Interest::READABLE)
@@ -135,6 +139,7 @@ impl Reactor {
             shared,
             shutdown,
             view,
+            book,
             counters: Counters::default(),
             times,
             events: Events::with_capacity(EVENTS),
@@ -396,6 +401,7 @@ impl Reactor {
         }
         self.send();
         self.reply()?;
+        self.follow_book()?;
         // Before the sync: what is decided must not wait for what is not.
         self.connections.flush(self.poll.registry());
         Ok(())
@@ -426,6 +432,21 @@ impl Reactor {
                 break;
             }
             self.work()?;
+        }
+        Ok(())
+    }
+
+    /// There are new stores, or they have other addresses, as the controller says.
+    fn follow_book(&mut self) -> Result<(), RunError> {
+        let Some(stores) = self.store.effects().stores.take() else {
+            return Ok(());
+        };
+        for record in &stores {
+            self.view.meet(record);
+        }
+        for (store, address) in self.book.update(&stores)? {
+            tracing::info!(%store, address, "peer address");
+            self.peers.set_address(store, Some(&address));
         }
         Ok(())
     }

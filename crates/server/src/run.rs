@@ -1,33 +1,28 @@
 //! Starts a node: opens or formats its directory, then runs the reactor until it is told to stop.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::thread;
-use std::time::Duration;
 
 use quorate_controller::Controller;
 use quorate_storage::disk::RealDisk;
 use quorate_storage::engine::{BufferedEngine, Engine, EngineError};
 use quorate_storage::log::{LogError, LogOptions, OpenError, RaftLog, Recovered};
-use quorate_storage::{ClusterId, Identity, Incarnation, StoreId};
-use quorate_store::{Bootstrap, Store, StoreError, StoreOptions};
-use quorate_transport::{Inquiry, PeerConfig, Peers, inquire};
+use quorate_storage::{Identity, StoreId};
+use quorate_store::{Store, StoreError, StoreOptions};
+use quorate_transport::{PeerConfig, Peers};
 
-use crate::config::{self, ServerConfig};
+use crate::address_book::AddressBook;
+use crate::config::ServerConfig;
 use crate::data_dir::{DataDir, DataDirError};
 use crate::engine_worker::EngineWorker;
 use crate::log_writer::LogWriter;
 use crate::reactor::{FIRST_PEER_TOKEN, Parts, Reactor, WAKE};
 use crate::status::Shared;
 use crate::view::ViewKeeper;
-use crate::{clock, http};
-
-/// How long a peer may take to say whether it knows a store that is about to be formatted.
-const INQUIRY_PATIENCE: Duration = Duration::from_millis(1500);
+use crate::{birth, clock, http};
 
 /// Why a node did not start, or stopped by itself. One line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -62,8 +57,8 @@ pub enum RunError {
     Store(#[from] StoreError),
     /// The state engine holds nothing although the store was formatted.
     #[error(
-        "{dir}: the state engine is empty although the store was formatted; with the first --bootstrap given again it \
-         is rebuilt from the log and from the other nodes"
+        "{dir}: the state engine is empty although the store was formatted; a first member is rebuilt from its log and \
+         from the other nodes with the first --bootstrap given again, another store has to join anew with an empty directory"
     )]
     EngineLost {
         /// The directory.
@@ -90,6 +85,14 @@ pub enum RunError {
         /// Its address.
         addr: String,
         /// Its words.
+        reason: String,
+    },
+    /// No node of the cluster gave a new store an id.
+    #[error("{dir}: not joined, nothing was written: {reason}")]
+    Join {
+        /// The directory.
+        dir: PathBuf,
+        /// What the last node that was asked said.
         reason: String,
     },
     /// A peer refuses this store's identity (P7).
@@ -129,7 +132,7 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
             restore_engine(&mut opened, &dir, &config)?;
             opened
         }
-        None => format(&dir, &config)?,
+        None => birth::format(&dir, &config)?,
     };
     let Opened {
         identity,
@@ -140,7 +143,7 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
     for note in &recovered.notes {
         tracing::warn!(note = note.as_str(), "raft log recovered");
     }
-    let addresses = peer_addresses(&dir, identity.store, &config)?;
+    let book = AddressBook::open(dir, identity.store, &config)?;
 
     let poll = mio::Poll::new().map_err(RunError::os("epoll"))?;
     let registry = || poll.registry().try_clone().map_err(RunError::os("epoll"));
@@ -180,12 +183,12 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
             clock::now(),
         )?
     };
-    let view = ViewKeeper::new(&config, &addresses, &store, random_u128()?);
+    let view = ViewKeeper::new(&config, book.peers(), &store, random_u128()?);
     let peers = PeerConfig {
         identity,
         process,
         listen: config.peer,
-        addresses,
+        addresses: book.peers().clone(),
         client_address: config.advertise_listen.to_string(),
         http_address: config.advertise_http.to_string(),
         frame_bytes_max: config.frame_bytes_max + (64 << 20),
@@ -230,15 +233,16 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         shared,
         shutdown,
         view,
+        book,
     };
     Reactor::new(parts)?.run()
 }
 
-struct Opened {
-    identity: Identity,
-    engine: BufferedEngine,
-    log: RaftLog<RealDisk>,
-    recovered: Recovered,
+pub(crate) struct Opened {
+    pub(crate) identity: Identity,
+    pub(crate) engine: BufferedEngine,
+    pub(crate) log: RaftLog<RealDisk>,
+    pub(crate) recovered: Recovered,
 }
 
 fn check_identity(dir: &DataDir, found: &Identity, config: &ServerConfig) -> Result<(), RunError> {
@@ -259,7 +263,7 @@ fn check_identity(dir: &DataDir, found: &Identity, config: &ServerConfig) -> Res
     Ok(())
 }
 
-fn open(dir: &DataDir, identity: Identity, config: &ServerConfig) -> Result<Opened, RunError> {
+pub(crate) fn open(dir: &DataDir, identity: Identity, config: &ServerConfig) -> Result<Opened, RunError> {
     let log_failed = |source| RunError::Log {
         dir: dir.log(),
         source,
@@ -290,20 +294,6 @@ fn open(dir: &DataDir, identity: Identity, config: &ServerConfig) -> Result<Open
     })
 }
 
-/// What every member of the first membership begins with.
-fn first_state(cluster: ClusterId, bootstrap: &config::Bootstrap) -> Bootstrap {
-    Bootstrap {
-        cluster,
-        stores: bootstrap
-            .members
-            .iter()
-            .map(|member| StoreId(member.store))
-            .collect(),
-        shards: bootstrap.shards as u16,
-        replicas: bootstrap.replicas as u8,
-    }
-}
-
 /// Gives a formatted store that has lost its engine the first state back; what came after it comes from the log, or
 /// from the peers if the log does not reach back so far (P3).
 fn restore_engine(opened: &mut Opened, dir: &DataDir, config: &ServerConfig) -> Result<(), RunError> {
@@ -317,7 +307,7 @@ fn restore_engine(opened: &mut Opened, dir: &DataDir, config: &ServerConfig) -> 
         dir: dir.engine(),
         source,
     };
-    let first = first_state(opened.identity.cluster, bootstrap);
+    let first = birth::first_state(opened.identity.cluster, bootstrap);
     first
         .write(
             &mut opened.engine,
@@ -330,106 +320,11 @@ fn restore_engine(opened: &mut Opened, dir: &DataDir, config: &ServerConfig) -> 
     Ok(())
 }
 
-/// Makes an empty directory the store's: the first state in the engine, then in the log, both durable, then the
-/// identity (P4). Nothing is sent before.
-fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, RunError> {
-    let (Some(bootstrap), Some(store)) = (&config.bootstrap, config.store_id) else {
-        return Err(dir.no_bootstrap().into());
-    };
-    let identity = Identity {
-        cluster: bootstrap.cluster_id(),
-        store,
-        incarnation: Incarnation(random_u128()?),
-    };
-    ask_peers(&config.data, bootstrap, store)?;
-    let first = first_state(identity.cluster, bootstrap);
-    dir.begin_format()?;
-    let mut opened = open(dir, identity, config)?;
-    let engine_failed = |source| RunError::Engine {
-        dir: dir.engine(),
-        source,
-    };
-    first
-        .write(&mut opened.engine, store, &mut Controller::default())
-        .map_err(engine_failed)?;
-    opened.engine.durability().make_durable().map_err(engine_failed)?;
-    opened.log.write(&first.log_batch(store))?;
-    opened.log.sync()?;
-    dir.end_format(&identity)?;
-    let Opened {
-        identity,
-        engine,
-        log,
-        ..
-    } = opened;
-    drop((engine, log));
-    tracing::info!(store = store.0, cluster = %identity.cluster, "store formatted");
-    open(dir, identity, config)
-}
-
-/// P7: an empty directory becomes a store only if no listed peer knows that store already. Peers that cannot be
-/// reached are no obstacle, or no cluster could ever begin; should one of them know it, it refuses it later.
-fn ask_peers(dir: &Path, bootstrap: &config::Bootstrap, own: StoreId) -> Result<(), RunError> {
-    let members = bootstrap
-        .members
-        .iter()
-        .map(|member| (StoreId(member.store), &member.peer));
-    let asked: Vec<_> = members
-        .filter(|(peer, _)| *peer != own)
-        .map(|(peer, address)| {
-            let (cluster, address) = (bootstrap.cluster_id(), address.clone());
-            let said = thread::spawn({
-                let address = address.clone();
-                move || inquire(&address.resolve()?, cluster, own, peer, INQUIRY_PATIENCE)
-            });
-            (peer, address, said)
-        })
-        .collect();
-    for (peer, address, said) in asked {
-        let said = said
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the inquiry died")));
-        match said {
-            Ok(Inquiry::Unknown) => {}
-            Ok(Inquiry::Refused(reason)) => {
-                return Err(RunError::Bootstrap {
-                    dir: dir.to_owned(),
-                    peer,
-                    addr: address.to_string(),
-                    reason,
-                });
-            }
-            Err(error) => tracing::info!(%peer, %address, %error, "peer cannot be asked before formatting"),
-        }
-    }
-    Ok(())
-}
-
-/// The peers' addresses: from --bootstrap, which is remembered, or as remembered.
-fn peer_addresses(
-    dir: &DataDir,
-    own: StoreId,
-    config: &ServerConfig,
-) -> Result<BTreeMap<StoreId, String>, RunError> {
-    let all: BTreeMap<StoreId, String> = match &config.bootstrap {
-        Some(bootstrap) => bootstrap
-            .members
-            .iter()
-            .map(|member| (StoreId(member.store), member.peer.to_string()))
-            .collect(),
-        None => dir.remembered_peers()?,
-    };
-    if config.bootstrap.is_some() {
-        dir.remember_peers(&all)?;
-    }
-    Ok(all.into_iter().filter(|(store, _)| *store != own).collect())
-}
-
 fn random_u64() -> Result<u64, RunError> {
     Ok(random_u128()? as u64)
 }
 
-fn random_u128() -> Result<u128, RunError> {
+pub(crate) fn random_u128() -> Result<u128, RunError> {
     let mut bytes = [0; 16];
     let mut filled = 0;
     while filled < bytes.len() {

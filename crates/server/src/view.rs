@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use quorate_proto::StoreRecord;
 use quorate_storage::StoreId;
 use quorate_storage::engine::Engine;
 use quorate_store::{RouteMode, SLOTS, Store};
@@ -103,9 +104,24 @@ impl ViewKeeper {
         &self.view
     }
 
+    /// There is such a store.
+    pub(crate) fn meet(&mut self, record: &StoreRecord) {
+        let parse = |address: &[u8]| std::str::from_utf8(address).ok()?.parse::<HostPort>().ok();
+        let (client, peer, http) = (parse(&record.client), parse(&record.peer), parse(&record.http));
+        let info = self.info(record.store);
+        info.peer_port = peer.map_or(info.peer_port, |peer| peer.port);
+        // What a connected peer says of itself is newer.
+        if !info.up {
+            if let Some(client) = client {
+                (info.client_host, info.client_port) = (client.host, client.port);
+            }
+            info.http_port = http.map_or(info.http_port, |http| http.port);
+        }
+    }
+
     /// A peer is connected and has told its addresses.
     pub(crate) fn peer_up(&mut self, store: StoreId, client_address: &str, http_address: &str) {
-        let Some(info) = self.info(store) else { return };
+        let info = self.info(store);
         info.up = true;
         match client_address.parse::<HostPort>() {
             Ok(client) => {
@@ -122,13 +138,25 @@ impl ViewKeeper {
 
     /// A peer's connection broke. Its addresses stay: clients may still reach it.
     pub(crate) fn peer_down(&mut self, store: StoreId) {
-        if let Some(info) = self.info(store) {
-            info.up = false;
-        }
+        self.info(store).up = false;
     }
 
-    fn info(&mut self, store: StoreId) -> Option<&mut StoreInfo> {
-        self.view.stores.iter_mut().find(|info| info.id == store)
+    /// What is known of a store, which may be new.
+    fn info(&mut self, id: StoreId) -> &mut StoreInfo {
+        let stores = &mut self.view.stores;
+        let at = stores.partition_point(|info| info.id < id);
+        if stores.get(at).is_none_or(|info| info.id != id) {
+            let info = StoreInfo {
+                id,
+                client_host: String::new(),
+                client_port: 0,
+                peer_port: 0,
+                http_port: 0,
+                up: false,
+            };
+            stores.insert(at, info);
+        }
+        &mut stores[at]
     }
 
     /// Peers that are connected.

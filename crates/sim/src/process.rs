@@ -224,6 +224,8 @@ impl Process {
         let effects = self.store.effects();
         turn.sends.append(&mut effects.sends);
         turn.replies.append(&mut effects.replies);
+        // Nodes find each other here whatever they are told.
+        effects.stores = None;
         turn.make_durable = effects.make_durable.take().or(turn.make_durable);
         for (token, batch) in std::mem::take(&mut effects.log) {
             let written = self.log.write(&batch);

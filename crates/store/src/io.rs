@@ -4,7 +4,7 @@ use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_proto::{ControlCommand, PeerMessage};
+use quorate_proto::{ControlCommand, PeerMessage, StoreRecord};
 use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
 use quorate_storage::{ShardId, StoreId};
@@ -68,7 +68,8 @@ pub enum Input {
         to: StoreId,
     },
     /// Where this node can be reached, as others are told; once, after the store was opened. The controller is told too,
-    /// and if it does not admit the store, a later call says so ([`crate::StoreError::NotAdmitted`]).
+    /// then and now and again, and says where the others are ([`Effects::stores`]). If it does not admit the store, a
+    /// later call says so ([`crate::StoreError::NotAdmitted`]).
     Register(Addresses),
     /// The driver asks the controller. It is answered like a client's request, if ever: the store asks until it has an
     /// answer, or until it stops.
@@ -109,13 +110,19 @@ pub struct Effects {
     pub replies: Vec<(RequestId, ClientOutcome)>,
     /// The engine is to be made durable at least up to this batch; reported by [`Input::EngineDurable`].
     pub make_durable: Option<BatchSeq>,
+    /// Where stores can be reached, as the controller has just said; for the driver's connections.
+    pub stores: Option<Vec<StoreRecord>>,
 }
 
 impl Effects {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.sends.is_empty() && self.log.is_empty() && self.replies.is_empty() && self.make_durable.is_none()
+        self.sends.is_empty()
+            && self.log.is_empty()
+            && self.replies.is_empty()
+            && self.make_durable.is_none()
+            && self.stores.is_none()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
 use crate::io::{Effects, LogToken, PeerTable, StoreOptions, Times};
-use crate::kv::sessions;
+use crate::kv::{Txn, sessions};
 use crate::lifecycle::first_records;
 use crate::rebuild::{self, Rebuild};
 use crate::replica::Replica;
@@ -31,6 +31,16 @@ impl<E: Engine> Store<E> {
     /// Whether an engine was never formatted, or was lost.
     pub fn is_unformatted(engine: &E) -> Result<bool, StoreError> {
         Ok(!descriptor::is_formatted(engine)?)
+    }
+
+    /// Makes an empty engine that of a store without shards: one that joins a cluster. The caller makes it durable.
+    pub fn format(engine: &mut E) -> Result<(), StoreError> {
+        let mut txn = Txn::new(engine);
+        let (key, value) = descriptor::formatted_record();
+        txn.put(key, value);
+        let batch = txn.into_batch();
+        engine.write(batch)?;
+        Ok(())
     }
 
     /// A store as the engine and the log left it. `process` must differ from that of every earlier process.

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{Answer, ControlCommand, ForwardBody, Op, Session, StoreRecord, UnknownReason};
+use quorate_proto::{
+    Answer, ControlCommand, ForwardBody, Op, Session, StoreRecord, UnknownReason, decode_stores,
+};
 use quorate_storage::ShardId;
 use quorate_storage::engine::Engine;
 
@@ -18,6 +20,8 @@ use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target}
 
 /// Milliseconds that one attempt may take: a message may have been lost on the way.
 const ATTEMPT_MS: u32 = 2_000;
+/// Ticks after which a store registers again: others may have other addresses by then.
+const REGISTER_TICKS: u64 = 600;
 /// Attempts have request ids and streams from here on, where no driver's are.
 const FIRST_ATTEMPT: u64 = RequestId::DRIVER_MAX.0 + 1;
 
@@ -50,7 +54,9 @@ pub(crate) struct SchedulerWorker {
     asked: u64,
     /// Attempts that ended in this turn.
     ended: Vec<(u64, ClientOutcome)>,
-    /// Whether the controller knows this process's addresses.
+    /// Where this node can be reached, once it knows.
+    addresses: Option<Addresses>,
+    /// Whether the controller knows that.
     is_registered: bool,
 }
 
@@ -171,17 +177,29 @@ impl<E: Engine> Store<E> {
                     store: self.id(),
                     reason,
                 }),
-                _ => {
+                answer => {
                     self.scheduler_worker.is_registered = true;
+                    // What a newer controller says may not be understood; the addresses that are known stay.
+                    if let Answer::Bulk(stores) = answer {
+                        self.out.stores = decode_stores(&stores).ok();
+                    }
                     Ok(())
                 }
             },
         }
     }
 
+    /// The driver says where this node can be reached.
+    pub(crate) fn reached_at(&mut self, times: Times, addresses: Addresses) -> Result<(), StoreError> {
+        self.scheduler_worker.addresses = Some(addresses);
+        self.register(times)
+    }
+
     /// Tells the controller who this store is and where it can be reached.
-    pub(crate) fn register(&mut self, times: Times, addresses: Addresses) -> Result<(), StoreError> {
-        let Addresses { client, peer, http } = addresses;
+    fn register(&mut self, times: Times) -> Result<(), StoreError> {
+        let Some(Addresses { client, peer, http }) = self.scheduler_worker.addresses.clone() else {
+            return Ok(());
+        };
         let record = StoreRecord {
             store: self.id(),
             incarnation: self.identity.incarnation,
@@ -203,6 +221,12 @@ impl<E: Engine> Store<E> {
         if self.shutting_down {
             self.scheduler_worker.asks.retain(|_, ask| ask.is_under_way);
             return Ok(());
+        }
+        let mut asks = self.scheduler_worker.asks.values();
+        let is_registering = asks.any(|ask| ask.purpose == Purpose::Registration);
+        // Not all stores at the same tick.
+        if (self.ticks + self.id().0).is_multiple_of(REGISTER_TICKS) && !is_registering {
+            self.register(times)?;
         }
         let waiting = self.scheduler_worker.asks.iter();
         let waiting: Vec<u64> = waiting

@@ -173,6 +173,20 @@ impl Cluster {
         cluster
     }
 
+    /// One node, which has begun a cluster by itself.
+    pub fn alone() -> Self {
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            dir: tempfile::Builder::new()
+                .prefix("quorate-test-")
+                .tempdir()
+                .unwrap(),
+        };
+        cluster.add(&[]);
+        cluster.wait_ready();
+        cluster
+    }
+
     /// The same without starting them.
     pub fn prepare(n: u16, more: &[&str]) -> Self {
         Self::prepare_each(n, SHARDS, more, |_, peers| peers.to_vec())
@@ -222,6 +236,24 @@ impl Cluster {
             })
             .collect();
         Self { nodes, dir }
+    }
+
+    /// A node that is not one of the first members: with no other arguments it begins a cluster of its own, with `--join`
+    /// it joins one. It is started, and not waited for.
+    pub fn add(&mut self, args: &[&str]) {
+        let id = self.nodes.len() as u16 + 1;
+        let [client, peer, http] = free_ports();
+        let mut node = Node {
+            id,
+            client,
+            peer,
+            http,
+            data: self.dir.path().join(format!("node-{id}")),
+            child: None,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+        };
+        node.start();
+        self.nodes.push(node);
     }
 
     /// SIGKILL to all nodes, one after the other; then they are started, and ready.

@@ -1,10 +1,12 @@
-//! QUORATE REPLICA, TRANSFER, SPLIT, STORES and REGISTRY: who holds a shard, and who is to hold what.
+//! QUORATE REPLICA, TRANSFER, SPLIT, JOIN, STORES and REGISTRY: who holds a shard, and who is to hold what.
 //!
 //! Any node takes these and forwards them to the shard's leader, whatever the mode of the connection.
 
 use bytes::Bytes;
-use quorate_proto::{ControlQuery, ForwardBody, Manage, Query, decode_stores};
-use quorate_storage::{ShardId, StoreId};
+use quorate_proto::{
+    ControlCommand, ControlQuery, ForwardBody, Manage, Op, Query, StoreRecord, decode_stores,
+};
+use quorate_storage::{Incarnation, ShardId, StoreId};
 use quorate_store::rsm::CONTROLLER;
 use quorate_store::{ClientRequest, RouteMode, Target};
 
@@ -162,6 +164,44 @@ pub(super) fn registry(session: &mut ClientSession, args: &Args, ctx: &mut Clien
         stream: u64::from(session.id),
         target: Target::Shard(CONTROLLER),
         body: ForwardBody::Read(Query::Control(ControlQuery::Stores)),
+        session: None,
+        mode: RouteMode::Proxy,
+        timeout_ms: ctx.node.config.request_timeout_ms,
+    });
+    Ok(())
+}
+
+/// `QUORATE JOIN incarnation client peer http`: a new store asks for an id. The answer is an
+/// [`Admission`](quorate_proto::Admission) as a bulk string.
+pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() != 6 {
+        return Err(Failure::Arity("quorate|join"));
+    }
+    let incarnation = std::str::from_utf8(args.get(2))
+        .ok()
+        .and_then(|text| u128::from_str_radix(text, 16).ok())
+        .ok_or(Failure::Fixed(
+            "ERR the incarnation is not a number in hexadecimal",
+        ))?;
+    let address = |at: usize| Bytes::copy_from_slice(args.get(at));
+    let record = StoreRecord {
+        store: StoreId(0),
+        incarnation: Incarnation(incarnation),
+        client: address(3),
+        peer: address(4),
+        http: address(5),
+    };
+    let number = session.ring.push(Entry::Single {
+        shape: Shape::Plain,
+        protocol: session.protocol,
+        slot: 0,
+        write: true,
+    });
+    ctx.requests.push(ClientRequest {
+        id: session.request_id(number),
+        stream: u64::from(session.id),
+        target: Target::Shard(CONTROLLER),
+        body: ForwardBody::Write(Op::Control(Box::new(ControlCommand::Admit(record)))),
         session: None,
         mode: RouteMode::Proxy,
         timeout_ms: ctx.node.config.request_timeout_ms,

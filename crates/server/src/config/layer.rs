@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use super::values::{ByteSize, HostPort, Members};
+use super::values::{ByteSize, HostPort, HostPorts, Members};
 use super::{LogFormat, LogSync, RedisMode};
 
 /// What one source says. See [`super::ServerConfig`] for the meaning of each value.
@@ -38,6 +38,10 @@ pub struct ConfigLayer {
         help_heading = "Identity"
     )]
     pub bootstrap_token: Option<String>,
+    /// Client addresses of nodes of the cluster that a new store joins, HOST:PORT,HOST:PORT; one that answers is
+    /// enough. Ignored once the data directory holds a store
+    #[arg(long, env = "QUORATE_JOIN", value_name = "NODES", help_heading = "Identity")]
+    pub join: Option<HostPorts>,
     /// Shards that a new cluster is cut into, 1 to 1024 [default: 8]
     #[arg(long, env = "QUORATE_SHARDS", value_name = "N", help_heading = "Identity")]
     pub shards: Option<u32>,
@@ -250,6 +254,7 @@ impl ConfigLayer {
             store_id: self.store_id.or(below.store_id),
             bootstrap: self.bootstrap.or(below.bootstrap),
             bootstrap_token: self.bootstrap_token.or(below.bootstrap_token),
+            join: self.join.or(below.join),
             shards: self.shards.or(below.shards),
             replicas: self.replicas.or(below.replicas),
             listen: self.listen.or(below.listen),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use quorate_storage::StoreId;
 
-use super::{Bootstrap, ByteSize, ConfigError, ConfigLayer, HostPort, Members, ServerConfig};
+use super::{Bootstrap, ByteSize, ConfigError, ConfigLayer, HostPort, HostPorts, Members, ServerConfig};
 
 impl ServerConfig {
     /// Fills in the defaults and checks every value. Resolves host names of the three listening addresses.
@@ -23,6 +23,15 @@ impl ServerConfig {
         )?;
         if layer.store_id == Some(0) {
             return Err(invalid("store_id", 0, "store ids are counted from 1"));
+        }
+
+        if bootstrap.is_some() && layer.join.is_some() {
+            let rule = "a new store either joins a cluster or forms one with --bootstrap";
+            return Err(invalid(
+                "join",
+                layer.join.map_or_else(String::new, |join| join.to_string()),
+                rule,
+            ));
         }
 
         let listen = bindable("listen", layer.listen, 7001)?;
@@ -88,6 +97,9 @@ impl ServerConfig {
             data,
             store_id: layer.store_id.map(StoreId),
             bootstrap,
+            join: layer.join.map_or_else(Vec::new, |HostPorts(nodes)| nodes),
+            shards,
+            replicas,
             listen,
             peer,
             http,
@@ -342,6 +354,11 @@ mod tests {
             ("listen = \"0.0.0.0:7001\"", "others cannot connect"),
             ("peer = \"127.0.0.1:7001\"", "used for another"),
             ("bootstrap = \"1=127.0.0.1:7101\"", "--bootstrap-token"),
+            ("join = \"here\"", "not HOST:PORT"),
+            (
+                "join = \"127.0.0.1:7001\"\nbootstrap = \"1=127.0.0.1:7101\"\nbootstrap_token = \"t\"\nstore_id = 1",
+                "either joins",
+            ),
             (
                 "bootstrap = \"1=127.0.0.1:7101\"\nbootstrap_token = \"t\"",
                 "--store-id",

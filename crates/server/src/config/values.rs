@@ -138,6 +138,28 @@ impl fmt::Display for Members {
     }
 }
 
+/// `host:port,host:port`, at least one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HostPorts(pub Vec<HostPort>);
+
+impl fmt::Display for HostPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(HostPort::to_string).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+impl FromStr for HostPorts {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.split(',')
+            .map(|part| part.trim().parse())
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
 impl FromStr for Members {
     type Err = String;
 
@@ -190,6 +212,7 @@ macro_rules! deserialize_from_text {
 
 deserialize_from_text!(HostPort);
 deserialize_from_text!(Members);
+deserialize_from_text!(HostPorts);
 
 impl<'de> Deserialize<'de> for ByteSize {
     /// Takes `"16MiB"` and plain numbers.

@@ -1,0 +1,70 @@
+//! Where the other stores can be reached, kept in the data directory.
+//!
+//! What this node was told by `--bootstrap` holds: it may reach the others by other names than they go by. All else is
+//! what the controller says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_proto::StoreRecord;
+use quorate_storage::StoreId;
+
+use crate::config::ServerConfig;
+use crate::data_dir::{DataDir, DataDirError};
+
+/// The peer addresses. It has the data directory, and so its lock, for as long as the node runs.
+pub(crate) struct AddressBook {
+    dir: DataDir,
+    own: StoreId,
+    /// Given by flag.
+    given: BTreeSet<StoreId>,
+    /// Without this store's own.
+    peers: BTreeMap<StoreId, String>,
+}
+
+impl AddressBook {
+    /// As remembered, and as given.
+    pub(crate) fn open(dir: DataDir, own: StoreId, config: &ServerConfig) -> Result<Self, DataDirError> {
+        let given: BTreeMap<StoreId, String> = match &config.bootstrap {
+            Some(bootstrap) => {
+                let members = bootstrap.members.iter();
+                members
+                    .map(|member| (StoreId(member.store), member.peer.to_string()))
+                    .collect()
+            }
+            None => BTreeMap::new(),
+        };
+        let mut peers = dir.remembered_peers()?;
+        peers.extend(given.clone());
+        peers.remove(&own);
+        let book = Self {
+            dir,
+            own,
+            given: given.into_keys().collect(),
+            peers,
+        };
+        book.dir.remember_peers(&book.peers)?;
+        Ok(book)
+    }
+
+    /// Where the other stores' peer addresses are, as far as known.
+    pub(crate) fn peers(&self) -> &BTreeMap<StoreId, String> {
+        &self.peers
+    }
+
+    /// Takes over what the controller says. The stores whose address is another one now, with it.
+    pub(crate) fn update(&mut self, stores: &[StoreRecord]) -> Result<Vec<(StoreId, String)>, DataDirError> {
+        let mut changed = Vec::new();
+        for record in stores {
+            let address = String::from_utf8_lossy(&record.peer).into_owned();
+            let is_known = self.peers.get(&record.store) == Some(&address);
+            if record.store != self.own && !self.given.contains(&record.store) && !is_known {
+                self.peers.insert(record.store, address.clone());
+                changed.push((record.store, address));
+            }
+        }
+        if !changed.is_empty() {
+            self.dir.remember_peers(&self.peers)?;
+        }
+        Ok(changed)
+    }
+}
