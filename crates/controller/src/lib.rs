@@ -6,14 +6,23 @@
 //! What is replicated is what must not be forgotten or given twice: what the cluster began with, the next id, which
 //! incarnation of each store is the one that its id belongs to, with its addresses (P7), and the configs: which stores
 //! form which group, and which group is to hold which shard.
+//!
+//! What is not replicated is what can be asked anew: where the shards are ([`ShardMap`]) and which stores live
+//! ([`Liveness`]). The leader knows it from heartbeats ([`Overview`]), and whoever leads next begins again.
 
 mod balance;
 mod history;
+mod liveness;
+mod overview;
 mod placement;
 mod rows;
+mod shard_map;
 mod state;
 
 pub use balance::balance;
 pub use history::History;
+pub use liveness::{DOWN_AFTER_US, Liveness};
+pub use overview::Overview;
 pub use placement::{DEFAULT_GROUP, GROUP_STORES_MAX, GROUPS_MAX};
+pub use shard_map::{Known, Refused, ShardMap};
 pub use state::Controller;

@@ -1,18 +1,21 @@
 //! The state, and what each command does to it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_proto::{
     ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState,
-    IDS_MAX, PlacementCommand, StoreRecord, encode_admission, encode_stores,
+    Heartbeat, IDS_MAX, PlacementCommand, StoreRecord, encode_admission, encode_shards, encode_store_rows,
+    encode_stores,
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
 use quorate_storage::engine::Pair;
-use quorate_store::rsm::{RowChanges, StateMachine};
+use quorate_store::rsm::{Reign, RowChanges, StateMachine};
 
 use crate::history::History;
+use crate::overview::Overview;
 use crate::{placement, rows};
 
 /// The controller's replicated state.
@@ -28,6 +31,8 @@ pub struct Controller {
     stores: BTreeMap<StoreId, StoreRecord>,
     /// The configs there have been; config 0 alone before the cluster began.
     history: History,
+    /// What was heard in the term in which this replica leads, or led last.
+    overview: Option<Overview>,
 }
 
 impl Controller {
@@ -238,10 +243,28 @@ impl StateMachine for Controller {
         answer.unwrap_or_else(Answer::Error)
     }
 
-    fn query(&self, query: &ControlQuery) -> Answer {
-        match query {
-            ControlQuery::Stores => self.registered(),
+    /// A store that another one's id belongs to is not heard (P7), nor is one that has not registered so far.
+    fn hear(&mut self, reign: Reign, beat: &Heartbeat) -> Option<u64> {
+        let known = self.stores.get(&beat.store.store)?;
+        if known.incarnation != beat.store.incarnation {
+            return None;
         }
+        self.overview.take_if(|overview| !overview.is_of(reign));
+        let overview = self.overview.get_or_insert_with(|| Overview::new(reign));
+        overview.hear(reign, beat)
+    }
+
+    fn query(&self, reign: Reign, query: &ControlQuery) -> Answer {
+        let overview = match &self.overview {
+            Some(overview) if overview.is_of(reign) => Cow::Borrowed(overview),
+            _ => Cow::Owned(Overview::new(reign)),
+        };
+        Answer::Bulk(match query {
+            ControlQuery::Stores => {
+                encode_store_rows(&overview.store_rows(reign.now_us, self.stores.values()))
+            }
+            ControlQuery::Shards => encode_shards(&overview.shard_rows(reign.now_us)),
+        })
     }
 }
 

@@ -3,13 +3,14 @@
 mod support;
 
 use bytes::Bytes;
-use quorate_controller::Controller;
+use quorate_controller::{Controller, DOWN_AFTER_US};
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
-    decode_stores,
+    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, FirstState, Heartbeat, IDS_MAX,
+    StoreHeartbeat, StoreRecord, StoreState, decode_store_rows, decode_stores,
 };
+use quorate_raft::Term;
 use quorate_storage::{Incarnation, StoreId};
-use quorate_store::rsm::StateMachine;
+use quorate_store::rsm::{Reign, StateMachine};
 use support::Hosted;
 
 fn first() -> FirstState {
@@ -167,9 +168,18 @@ fn record(store: u64, incarnation: u128, client: &'static str) -> StoreRecord {
     }
 }
 
+const REIGN: Reign = Reign {
+    term: Term(3),
+    now_us: 7_000_000,
+};
+
 fn stores(machine: &Controller) -> Vec<StoreRecord> {
-    match machine.query(&ControlQuery::Stores) {
-        Answer::Bulk(bytes) => decode_stores(&bytes).unwrap(),
+    match machine.query(REIGN, &ControlQuery::Stores) {
+        Answer::Bulk(bytes) => decode_store_rows(&bytes)
+            .unwrap()
+            .into_iter()
+            .map(|row| row.record)
+            .collect(),
         other => panic!("{other:?}"),
     }
 }
@@ -181,7 +191,10 @@ fn a_store_registers_at_each_start_and_its_addresses_may_change() {
     for record in [record(2, 7, "a:1"), record(1, 8, "b:1"), record(2, 7, "c:1")] {
         let answer = hosted.apply(&ControlCommand::Register(record));
         // It is told where the others are.
-        assert_eq!(answer, hosted.machine.query(&ControlQuery::Stores));
+        let Answer::Bulk(told) = answer else {
+            panic!("{answer:?}");
+        };
+        assert_eq!(decode_stores(&told).unwrap(), stores(&hosted.machine));
     }
     let known = [record(1, 8, "b:1"), record(2, 7, "c:1")];
     assert_eq!(stores(&hosted.machine), known);
@@ -211,4 +224,54 @@ fn x_04_an_id_belongs_to_the_incarnation_that_it_was_first_seen_with() {
     assert_eq!(stores(&hosted.machine), [record(2, 7, "a:1")]);
     let nobody = Hosted::default().apply(&first);
     assert_eq!(nobody, Answer::Error(CommandError::NotBootstrapped));
+}
+
+/// What the leader hears is judged by its own clock and forgotten with its term; whoever has not registered, or comes under
+/// the id of another, is not heard (P7).
+#[test]
+fn a_store_is_heard_by_its_incarnation_and_by_each_leader_anew() {
+    let mut hosted = begun();
+    for store in [1, 2] {
+        let register = ControlCommand::Register(record(store, u128::from(store), "a:1"));
+        assert!(matches!(hosted.apply(&register), Answer::Bulk(_)));
+    }
+    let beat = |store: u64, incarnation: u128| Heartbeat {
+        seq: 1,
+        store: StoreHeartbeat {
+            store: StoreId(store),
+            incarnation: Incarnation(incarnation),
+            process: 9,
+            replicas: 1,
+            leads: 0,
+            available_bytes: None,
+            is_full: false,
+            is_slow: false,
+        },
+        shards: Vec::new(),
+    };
+    let machine = &mut hosted.machine;
+    let states = |machine: &Controller, reign: Reign| match machine.query(reign, &ControlQuery::Stores) {
+        Answer::Bulk(bytes) => {
+            let rows = decode_store_rows(&bytes).unwrap();
+            rows.iter().map(|row| row.state).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(machine.hear(REIGN, &beat(1, 1)), Some(0));
+    assert_eq!(machine.hear(REIGN, &beat(1, 1)), None, "the same again");
+    assert_eq!(machine.hear(REIGN, &beat(2, 77)), None, "another incarnation");
+    assert_eq!(machine.hear(REIGN, &beat(3, 3)), None, "not registered");
+    assert_eq!(states(machine, REIGN), [StoreState::Up, StoreState::Unheard]);
+    let later = Reign {
+        now_us: REIGN.now_us + DOWN_AFTER_US,
+        ..REIGN
+    };
+    assert_eq!(states(machine, later), [StoreState::Down; 2]);
+    let next = Reign {
+        term: Term(4),
+        ..later
+    };
+    assert_eq!(states(machine, next), [StoreState::Unheard; 2]);
+    assert_eq!(machine.hear(next, &beat(2, 2)), Some(0));
+    assert_eq!(states(machine, next), [StoreState::Unheard, StoreState::Up]);
 }

@@ -17,7 +17,8 @@ pub enum ControlCommand {
         count: u32,
     },
     /// A store says at each start, and now and then, who it is and where it can be reached. Answers all stores that have
-    /// registered, as [`ControlQuery::Stores`] does; refused for a store that has no id
+    /// registered, in the order of their ids: a [`Bulk`](crate::Answer::Bulk) for
+    /// [`decode_stores`](crate::decode_stores); refused for a store that has no id
     /// of this cluster, and for another incarnation than the first that the id was seen with (P7).
     Register(StoreRecord),
     /// A new store asks for an id, and gets it for good: asked again by the same incarnation, it is the same. The
@@ -31,9 +32,12 @@ pub enum ControlCommand {
 /// A read of the controller's state.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ControlQuery {
-    /// Every store that has registered, in the order of their ids: a [`Bulk`](crate::Answer::Bulk) for
-    /// [`decode_stores`](crate::decode_stores).
+    /// Every store that has registered and how it was heard, in the order of their ids: a
+    /// [`Bulk`](crate::Answer::Bulk) for [`decode_store_rows`](crate::decode_store_rows).
     Stores,
+    /// Every shard that its leader has told of since the controller's was elected, by slot: a
+    /// [`Bulk`](crate::Answer::Bulk) for [`decode_shards`](crate::decode_shards).
+    Shards,
 }
 
 /// A store as the controller knows it.

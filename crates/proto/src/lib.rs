@@ -8,6 +8,7 @@
 mod codec;
 mod command;
 mod control;
+mod heartbeat;
 mod membership;
 mod node;
 mod peer;
@@ -17,10 +18,11 @@ pub use codec::{
     COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, NodeMessages, Pairs, PeerMessages,
     decode_admission, decode_conf_change, decode_conf_state, decode_config, decode_delta, decode_entry,
     decode_epoch, decode_first_state, decode_membership, decode_pairs, decode_payload, decode_shard_info,
-    decode_snapshot_meta, decode_store_record, decode_stores, encode_admission, encode_conf_change,
-    encode_conf_state, encode_config, encode_delta, encode_entry, encode_epoch, encode_first_state,
-    encode_membership, encode_pair, encode_payload, encode_set, encode_set_to_bytes, encode_shard_info,
-    encode_snapshot_meta, encode_store_record, encode_stores, is_split,
+    decode_shards, decode_snapshot_meta, decode_store_record, decode_store_rows, decode_stores,
+    encode_admission, encode_conf_change, encode_conf_state, encode_config, encode_delta, encode_entry,
+    encode_epoch, encode_first_state, encode_membership, encode_pair, encode_payload, encode_set,
+    encode_set_to_bytes, encode_shard_info, encode_shards, encode_snapshot_meta, encode_store_record,
+    encode_store_rows, encode_stores, is_split,
 };
 pub use command::{
     Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Kept, Op, Query,
@@ -28,6 +30,10 @@ pub use command::{
 };
 pub use control::{
     ADDRESS_BYTES_MAX, Admission, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
+};
+pub use heartbeat::{
+    HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ShardHeartbeat, ShardMember, ShardRow,
+    StoreCounts, StoreHeartbeat, StoreRow, StoreState,
 };
 pub use membership::{Manage, Membership, ShardInfo, SplitIds};
 pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_raft::{Message, ReplicaId, SnapshotMeta};
 use quorate_storage::{ShardId, StoreId};
 
-use crate::{Answer, Manage, Membership, Op, Query, Session, ShardInfo};
+use crate::{Answer, Heartbeat, HeartbeatAnswer, Manage, Membership, Op, Query, Session, ShardInfo};
 
 /// Version of a shard's description; membership changes raise the first, splits and merges the second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -42,6 +42,10 @@ pub enum PeerMessage {
         /// The shard.
         shard: ShardId,
     },
+    /// How the sender and the shards that it leads are, for the leader of the controller.
+    Heartbeat(Box<Heartbeat>),
+    /// The leader of the controller has heard.
+    HeartbeatAnswer(HeartbeatAnswer),
 }
 
 /// A Raft message with the store's additions.

@@ -135,6 +135,13 @@ fn health() {
 }
 
 #[test]
+fn heartbeats() {
+    let mut g = Gen(30);
+    let cases = peer_cases((0..8u64).map(|kind| (format!("heartbeat {kind}"), g.heartbeat(kind))));
+    check("heartbeat.hex", &cases, decode_peer);
+}
+
+#[test]
 fn placement() {
     let mut g = Gen(29);
     let cases = peer_cases((0..12u64).map(|kind| (format!("placement {kind}"), g.placement(kind))));

@@ -76,6 +76,7 @@ fn peer_messages_of_every_kind() {
         peer_round_trip(&g.chunk());
         peer_round_trip(&g.ack());
         (0..3).for_each(|kind| peer_round_trip(&g.health(kind)));
+        (0..2).for_each(|kind| peer_round_trip(&g.heartbeat(kind)));
     }
 }
 

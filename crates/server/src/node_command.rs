@@ -32,7 +32,8 @@ pub(crate) fn run<E: Engine>(
         ))),
         _ => Ok(RespValue::Error(format!(
             "ERR unknown subcommand '{}'. Try QUORATE DIGEST <shard>, QUORATE MODE [proxy|cluster], QUORATE REPLICA \
-             ADD|REMOVE|MOVE|ABORT, QUORATE REGISTRY, QUORATE SHARDS, QUORATE STATUS, QUORATE STORES or QUORATE TRANSFER <shard> <store>.",
+             ADD|REMOVE|MOVE|ABORT, QUORATE MAP, QUORATE REGISTRY, QUORATE SHARDS, QUORATE STATUS, QUORATE STORES or QUORATE \
+             TRANSFER <shard> <store>.",
             // One line, whatever was sent.
             String::from_utf8_lossy(name)
                 .chars()

@@ -480,7 +480,9 @@ impl Reactor {
                 | PeerMessage::TermAnswer(_)
                 | PeerMessage::ShardInfo(_)
                 | PeerMessage::ShardQuery { .. }
-                | PeerMessage::StoreHealth(_) => self.peers.send(to, Channel::Raft, &message),
+                | PeerMessage::StoreHealth(_)
+                | PeerMessage::Heartbeat(_)
+                | PeerMessage::HeartbeatAnswer(_) => self.peers.send(to, Channel::Raft, &message),
             };
         }
         self.peers.flush(&mut self.peer_events);

@@ -58,6 +58,7 @@ impl World {
             }
             self.run_until(self.now_us + LOOK_US)?;
         }
+        self.await_map()?;
         if !self.is_over() {
             self.workload.end()?;
             self.check_history()?;

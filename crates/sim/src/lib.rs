@@ -38,6 +38,7 @@ mod network;
 mod node;
 mod operator;
 mod oracle;
+mod overviews;
 mod panics;
 mod plan;
 mod plot;

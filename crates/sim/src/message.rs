@@ -1,6 +1,6 @@
 //! Messages as traces show them, and as they come off the wire.
 
-use quorate_proto::{ForwardBody, Outcome, PeerMessage};
+use quorate_proto::{ForwardBody, Outcome, PeerMessage, ShardHeartbeat};
 use quorate_raft::{Message, MessageBody};
 
 /// A number that tells messages apart well enough for a digest.
@@ -29,6 +29,8 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
         PeerMessage::StoreHealth(health) => 7 << 60 ^ u64::from(health.is_full),
         PeerMessage::ShardInfo(info) => 8 << 60 ^ info.shard.0 << 20 ^ info.epoch.conf_ver,
         PeerMessage::ShardQuery { shard } => 9 << 60 ^ shard.0,
+        PeerMessage::Heartbeat(beat) => 10 << 60 ^ beat.seq << 20 ^ beat.shards.len() as u64,
+        PeerMessage::HeartbeatAnswer(answer) => 11 << 60 ^ answer.seq << 20 ^ answer.term.0,
     }
 }
 
@@ -36,13 +38,17 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
 pub(crate) fn is_answer(message: &PeerMessage) -> bool {
     match message {
         PeerMessage::Raft(envelope) => envelope.message.body.is_response(),
-        PeerMessage::Response(_) | PeerMessage::SnapshotAck(_) | PeerMessage::TermAnswer(_) => true,
+        PeerMessage::Response(_)
+        | PeerMessage::SnapshotAck(_)
+        | PeerMessage::TermAnswer(_)
+        | PeerMessage::HeartbeatAnswer(_) => true,
         PeerMessage::Request(_)
         | PeerMessage::SnapshotChunk(_)
         | PeerMessage::TermQuery(_)
         | PeerMessage::ShardInfo(_)
         | PeerMessage::ShardQuery { .. }
-        | PeerMessage::StoreHealth(_) => false,
+        | PeerMessage::StoreHealth(_)
+        | PeerMessage::Heartbeat(_) => false,
     }
 }
 
@@ -80,6 +86,17 @@ pub(crate) fn text(message: &PeerMessage) -> String {
         ),
         PeerMessage::ShardQuery { shard } => format!("s{shard} who holds it?"),
         PeerMessage::StoreHealth(health) => format!("{health:?}"),
+        PeerMessage::Heartbeat(beat) => {
+            let shard = |told: &ShardHeartbeat| {
+                let ShardHeartbeat {
+                    shard, epoch, term, ..
+                } = told;
+                format!("s{shard} {}.{}@{term}", epoch.version, epoch.conf_ver)
+            };
+            let shards: Vec<String> = beat.shards.iter().map(shard).collect();
+            format!("controller heartbeat {}: {}", beat.seq, shards.join(" "))
+        }
+        PeerMessage::HeartbeatAnswer(answer) => format!("{answer:?}"),
         PeerMessage::SnapshotAck(ack) => {
             format!(
                 "s{} snapshot {} ack next={:?} done={}",

@@ -26,7 +26,9 @@ impl Channel {
             | PeerMessage::TermAnswer(_)
             | PeerMessage::ShardInfo(_)
             | PeerMessage::ShardQuery { .. }
-            | PeerMessage::StoreHealth(_) => Channel::Consensus,
+            | PeerMessage::StoreHealth(_)
+            | PeerMessage::Heartbeat(_)
+            | PeerMessage::HeartbeatAnswer(_) => Channel::Consensus,
             PeerMessage::Request(_) | PeerMessage::Response(_) => Channel::Requests,
             PeerMessage::SnapshotChunk(_) | PeerMessage::SnapshotAck(_) => Channel::Bulk,
         }

@@ -213,6 +213,7 @@ pub(crate) fn passed(replica: &mut Replica, entry: &Entry) {
     replica.raft.storage_mut().set_applied(entry.index, entry.term);
     replica.bytes_since_durable += entry_bytes(entry);
     replica.bytes_since_look = replica.bytes_since_look.saturating_add(entry_bytes(entry));
+    replica.size.grow(entry_bytes(entry));
 }
 
 /// A session's write runs only if the table says that it did not run before (S4).

@@ -35,4 +35,12 @@ pub struct Counters {
     pub rerouted: u64,
     /// Changes of a membership that were turned round here because new voters were away (M2).
     pub changes_turned_round: u64,
+    /// Heartbeats sent to the controller's leader.
+    pub heartbeats_sent: u64,
+    /// Shards told of in them.
+    pub shard_heartbeats_sent: u64,
+    /// Heartbeats heard here as the controller's leader, this store's own included.
+    pub heartbeats_heard: u64,
+    /// Shards told of in them that were refused, as they were older than what was known.
+    pub shard_heartbeats_refused: u64,
 }

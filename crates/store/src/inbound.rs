@@ -42,6 +42,14 @@ impl<E: Engine> Store<E> {
                 self.health.told(from, health, self.ticks);
                 Ok(())
             }
+            PeerMessage::Heartbeat(beat) => {
+                self.heartbeat(times, from, &beat);
+                Ok(())
+            }
+            PeerMessage::HeartbeatAnswer(answer) => {
+                self.heartbeat_answered(times, from, answer);
+                Ok(())
+            }
         }
     }
 

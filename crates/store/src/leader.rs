@@ -16,7 +16,7 @@ use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Read, ReadTime};
 use crate::lanes::Routed;
 use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
-use crate::rsm::CONTROLLER;
+use crate::rsm::{CONTROLLER, Reign};
 use crate::store::Store;
 use crate::{ClientOutcome, Refusal};
 
@@ -334,7 +334,11 @@ impl<E: Engine> Store<E> {
         if let Query::Control(query) = &read.query
             && replica.descriptor.shard == CONTROLLER
         {
-            let answer = self.machine.query(query);
+            let reign = Reign {
+                term: replica.raft.term(),
+                now_us: times.mono_us,
+            };
+            let answer = self.machine.query(reign, query);
             self.answer(read.waiter, Outcome::Done(answer));
             return Ok(());
         }

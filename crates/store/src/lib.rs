@@ -27,6 +27,8 @@
 //! | `log_gc` | forgetting entries that the engine has made durable |
 //! | [`rsm`] | the state machine that shard 0 hosts for the controller |
 //! | `scheduler_worker` | asking the controller |
+//! | `heartbeats` | telling its leader how the store and its shards are |
+//! | `survey` | how large the shards are |
 //! | `snapshot_send` | feeding a follower that is too far behind |
 //! | `snapshot` | staging and installing what it is fed (P5) |
 //! | `health` | a disk that is full or slow (rules H) |
@@ -45,6 +47,7 @@ mod error;
 mod first_placement;
 mod gateway;
 mod health;
+mod heartbeats;
 mod inbound;
 pub mod inspect;
 mod io;
@@ -72,6 +75,7 @@ mod split;
 mod split_checker;
 mod status;
 mod store;
+mod survey;
 mod ticker;
 mod tombstone;
 mod turn;
@@ -82,6 +86,7 @@ pub use counters::Counters;
 pub use descriptor::{Applied, Descriptor};
 pub use error::StoreError;
 pub use health::HealthStatus;
+pub use heartbeats::HEARTBEAT_EVERY_TICKS;
 pub use io::{Addresses, Effects, Input, LogToken, StoreOptions, Times};
 pub use rebuild::RebuildStatus;
 pub use status::ReplicaStatus;

@@ -13,6 +13,7 @@ use crate::descriptor::{self, Applied, Descriptor};
 use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
+use crate::heartbeats::Heartbeats;
 use crate::io::{Effects, LogToken, PeerTable, StoreOptions, Times};
 use crate::kv::{Txn, sessions};
 use crate::lifecycle::first_records;
@@ -83,6 +84,8 @@ impl<E: Engine> Store<E> {
             gateway: Gateway::new(process, options.seed, identity.store),
             peers: PeerTable::default(),
             health: Health::default(),
+            heartbeats: Heartbeats::default(),
+            survey: None,
             started_us: times.mono_us,
             ticks: 0,
             shutting_down: false,

@@ -12,12 +12,14 @@ use quorate_storage::StoreId;
 use quorate_storage::engine::BatchSeq;
 
 use crate::descriptor::{Applied, Descriptor};
+use crate::heartbeats::Told;
 use crate::io::LogToken;
 use crate::lanes::{Routed, Ticket};
 use crate::lease::Lease;
 use crate::rebuild::Rebuild;
 use crate::shard_log::ShardLog;
 use crate::split_checker::Plan;
+use crate::survey::Size;
 
 /// Who waits for an outcome.
 #[derive(Clone, Debug)]
@@ -111,6 +113,9 @@ pub(crate) struct Replica {
     pub(crate) split_plan: Option<Plan>,
     /// Bytes applied since a leader last looked at how large the shard is.
     pub(crate) bytes_since_look: u64,
+    pub(crate) size: Size,
+    /// What the controller's leader has acknowledged to have heard of the shard.
+    pub(crate) told: Option<Told>,
     /// Ticks for which it still campaigns as the child of a shard that was led here.
     pub(crate) eager_ticks: u64,
 
@@ -181,6 +186,8 @@ impl Replica {
             splitting: None,
             split_plan: None,
             bytes_since_look: 0,
+            size: Size::default(),
+            told: None,
             eager_ticks: 0,
             reads_new: Vec::new(),
             reads_round: BTreeMap::new(),

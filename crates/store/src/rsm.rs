@@ -5,7 +5,8 @@
 //! machine knowing of any of these.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, CommandError, ControlCommand, ControlQuery};
+use quorate_proto::{Answer, CommandError, ControlCommand, ControlQuery, Heartbeat};
+use quorate_raft::Term;
 use quorate_storage::ShardId;
 use quorate_storage::engine::{Engine, EngineError, Pair, View};
 
@@ -18,6 +19,15 @@ pub const CONTROLLER: ShardId = ShardId(0);
 
 /// Rows that a command changed; `None`: it goes.
 pub type RowChanges = Vec<(Bytes, Option<Bytes>)>;
+
+/// The moment, for the leader of the machine's shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reign {
+    /// In which it leads.
+    pub term: Term,
+    /// Monotonic microseconds of its process.
+    pub now_us: u64,
+}
 
 /// A state machine that a shard's log drives.
 pub trait StateMachine: Send {
@@ -34,8 +44,13 @@ pub trait StateMachine: Send {
     /// nothing.
     fn apply(&mut self, stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer;
 
-    /// Answers a read.
-    fn query(&self, query: &ControlQuery) -> Answer;
+    /// The leader hears a store. What the machine makes of it is its own and neither replicated nor kept: the leader of
+    /// another term hears all anew. Returns how many of the shards told of are refused; none if the store is to be left
+    /// without an answer.
+    fn hear(&mut self, reign: Reign, beat: &Heartbeat) -> Option<u64>;
+
+    /// Answers a read, on the leader.
+    fn query(&self, reign: Reign, query: &ControlQuery) -> Answer;
 }
 
 /// Applies a command to the machine and puts the rows that it changed into the batch.

@@ -17,6 +17,7 @@ use crate::descriptor;
 use crate::error::StoreError;
 use crate::gateway::Gateway;
 use crate::health::Health;
+use crate::heartbeats::Heartbeats;
 use crate::io::{Effects, Input, PeerTable, StoreOptions, Times};
 use crate::lifecycle::Erasing;
 use crate::replica::{Replica, Waiter};
@@ -26,6 +27,7 @@ use crate::scheduler_worker::{Purpose, SchedulerWorker};
 use crate::snapshot::Receiving;
 use crate::snapshot_send::Sending;
 use crate::space::Garbage;
+use crate::survey::Survey;
 use crate::tombstone::Tombstone;
 use crate::{ClientOutcome, Refusal};
 
@@ -44,6 +46,8 @@ pub struct Store<E: Engine> {
     pub(crate) scheduler_worker: SchedulerWorker,
     pub(crate) peers: PeerTable,
     pub(crate) health: Health,
+    pub(crate) heartbeats: Heartbeats,
+    pub(crate) survey: Option<Survey>,
     pub(crate) started_us: u64,
     pub(crate) ticks: u64,
     pub(crate) shutting_down: bool,

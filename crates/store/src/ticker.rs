@@ -55,6 +55,8 @@ impl<E: Engine> Store<E> {
         self.bound_replay();
         self.gateway_tick(times);
         self.scheduler_tick(times)?;
+        self.survey_tick()?;
+        self.heartbeat_tick(times);
         self.sending_tick()?;
         self.receiving_tick();
         self.finish_births()?;

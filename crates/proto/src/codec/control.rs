@@ -117,9 +117,9 @@ impl Wire for Admission {
     }
 }
 
-wire_tags!(ControlQuery, "controller query", { Stores = 1 });
+wire_tags!(ControlQuery, "controller query", { Stores = 1, Shards = 2 });
 
-/// The bytes of an answer to [`ControlQuery::Stores`]: a version byte and the list.
+/// The bytes of an answer to [`ControlCommand::Register`]: a version byte and the list.
 #[must_use]
 pub fn encode_stores(stores: &[StoreRecord]) -> Bytes {
     let mut out = vec![META_VERSION];

@@ -13,6 +13,7 @@ mod command;
 mod control;
 mod error;
 mod health;
+mod heartbeat;
 mod membership;
 mod meta;
 mod node;
@@ -30,6 +31,7 @@ mod writer;
 pub use command::{COMMAND_VERSION, encode_set, encode_set_to_bytes, is_split};
 pub use control::{decode_stores, encode_stores};
 pub use error::{DecodeError, DecodeProblem};
+pub use heartbeat::{decode_shards, decode_store_rows, encode_shards, encode_store_rows};
 pub use meta::{
     META_VERSION, decode_admission, decode_conf_change, decode_conf_state, decode_config, decode_delta,
     decode_entry, decode_epoch, decode_first_state, decode_membership, decode_payload, decode_shard_info,

@@ -6,8 +6,9 @@ use quorate_storage::ShardId;
 use super::writer::{put_option, put_varint};
 use super::{Reader, Wire};
 use crate::{
-    DecodeError, Epoch, ForwardBody, Manage, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request,
-    Response, ShardInfo, SnapshotAck, SnapshotChunk, StoreHealth, TermAnswer, TermQuery,
+    DecodeError, Epoch, ForwardBody, Heartbeat, HeartbeatAnswer, Manage, Op, Outcome, PeerMessage, Query,
+    RaftEnvelope, Request, Response, ShardInfo, SnapshotAck, SnapshotChunk, StoreHealth, TermAnswer,
+    TermQuery,
 };
 
 const TAG_RAFT: u8 = 1;
@@ -20,6 +21,8 @@ const TAG_TERM_ANSWER: u8 = 7;
 const TAG_STORE_HEALTH: u8 = 8;
 const TAG_SHARD_INFO: u8 = 9;
 const TAG_SHARD_QUERY: u8 = 10;
+const TAG_HEARTBEAT: u8 = 11;
+const TAG_HEARTBEAT_ANSWER: u8 = 12;
 
 const BODY_WRITE: u8 = 1;
 const BODY_READ: u8 = 2;
@@ -109,6 +112,14 @@ impl Wire for PeerMessage {
                 out.push(TAG_SHARD_QUERY);
                 shard.put(out);
             }
+            PeerMessage::Heartbeat(beat) => {
+                out.push(TAG_HEARTBEAT);
+                beat.put(out);
+            }
+            PeerMessage::HeartbeatAnswer(answer) => {
+                out.push(TAG_HEARTBEAT_ANSWER);
+                answer.put(out);
+            }
         }
     }
 
@@ -126,6 +137,8 @@ impl Wire for PeerMessage {
             TAG_SHARD_QUERY => PeerMessage::ShardQuery {
                 shard: ShardId::take(reader)?,
             },
+            TAG_HEARTBEAT => PeerMessage::Heartbeat(Box::new(Heartbeat::take(reader)?)),
+            TAG_HEARTBEAT_ANSWER => PeerMessage::HeartbeatAnswer(HeartbeatAnswer::take(reader)?),
             tag => return Err(reader.unknown_tag("peer message", tag)),
         })
     }

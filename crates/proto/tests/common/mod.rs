@@ -3,17 +3,17 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Manage, Membership,
-    NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Outcome, PeerMessage, Query, RaftEnvelope, Request,
-    Response, ScanPosition, Session, SessionRefusal, SessionWrite, SetCondition, SetExpiry, ShardInfo,
-    SnapshotAck, SnapshotChunk, SnapshotHeader, Split, SplitIds, StoreHealth, TermAnswer, TermQuery,
-    UnknownReason,
+    Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Heartbeat, HeartbeatAnswer,
+    Manage, MemberRole, Membership, NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Outcome,
+    PeerMessage, Query, RaftEnvelope, Request, Response, ScanPosition, Session, SessionRefusal, SessionWrite,
+    SetCondition, SetExpiry, ShardHeartbeat, ShardInfo, ShardMember, SnapshotAck, SnapshotChunk,
+    SnapshotHeader, Split, SplitIds, StoreHealth, StoreHeartbeat, TermAnswer, TermQuery, UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
     Index, Message, MessageBody, Payload, ReadContext, RejectHint, ReplicaId, Snapshot, SnapshotMeta, Term,
 };
-use quorate_storage::{ShardId, StoreId};
+use quorate_storage::{Incarnation, ShardId, StoreId};
 
 /// SplitMix64: small, seeded, the same everywhere.
 pub(crate) struct Gen(pub(crate) u64);
@@ -22,7 +22,7 @@ pub(crate) const OPS: u64 = 18;
 pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 17;
 pub(crate) const BODIES: u64 = 14;
-pub(crate) const PEER_MESSAGES: u64 = 7;
+pub(crate) const PEER_MESSAGES: u64 = 8;
 /// Kinds of node messages.
 pub(crate) const NODE_MESSAGES: u64 = 4;
 
@@ -473,6 +473,7 @@ impl Gen {
             3 => self.chunk(),
             4 => self.ack(),
             5 => self.placement(kind),
+            6 => self.heartbeat(kind),
             _ => self.health(kind),
         }
     }
@@ -533,6 +534,57 @@ impl Gen {
                 let wish = self.manage(kind / 3);
                 self.request(ForwardBody::Manage(wish))
             }
+        }
+    }
+    /// Of the two messages between a store and the controller's leader.
+    pub(crate) fn heartbeat(&mut self, kind: u64) -> PeerMessage {
+        if kind.is_multiple_of(2) {
+            return PeerMessage::HeartbeatAnswer(HeartbeatAnswer {
+                process: self.u64(),
+                seq: self.u64(),
+                term: self.term(),
+            });
+        }
+        PeerMessage::Heartbeat(Box::new(Heartbeat {
+            seq: self.u64(),
+            store: self.store_heartbeat(),
+            shards: (0..self.below(4)).map(|_| self.shard_heartbeat()).collect(),
+        }))
+    }
+    pub(crate) fn store_heartbeat(&mut self) -> StoreHeartbeat {
+        StoreHeartbeat {
+            store: StoreId(self.u64()),
+            incarnation: Incarnation(u128::from(self.u64()) << 64 | u128::from(self.u64())),
+            process: self.u64(),
+            replicas: self.next() as u32,
+            leads: self.next() as u32,
+            available_bytes: self.option(Self::u64),
+            is_full: self.bool(),
+            is_slow: self.bool(),
+        }
+    }
+    pub(crate) fn shard_heartbeat(&mut self) -> ShardHeartbeat {
+        const ROLES: [MemberRole; 4] = [
+            MemberRole::Voter,
+            MemberRole::Learner,
+            MemberRole::Incoming,
+            MemberRole::Outgoing,
+        ];
+        let member = |g: &mut Self| ShardMember {
+            replica: g.replica(),
+            store: StoreId(g.u64()),
+            role: ROLES[g.below(4) as usize],
+            is_pending: g.bool(),
+        };
+        ShardHeartbeat {
+            shard: ShardId(self.u64()),
+            start_slot: self.next() as u16,
+            end_slot: self.next() as u16,
+            epoch: self.epoch(),
+            term: self.term(),
+            leader: self.replica(),
+            members: (0..self.below(4)).map(|_| member(self)).collect(),
+            bytes: self.option(Self::u64),
         }
     }
     /// Of the three messages about a store's or replica's own state.

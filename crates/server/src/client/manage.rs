@@ -1,11 +1,9 @@
-//! QUORATE REPLICA, TRANSFER, SPLIT, JOIN, STORES and REGISTRY: who holds a shard, and who is to hold what.
+//! QUORATE REPLICA, TRANSFER, SPLIT, JOIN and STORES: who holds a shard, and who is to hold what.
 //!
 //! Any node takes these and forwards them to the shard's leader, whatever the mode of the connection.
 
 use bytes::Bytes;
-use quorate_proto::{
-    ControlCommand, ControlQuery, ForwardBody, Manage, Op, Query, StoreRecord, decode_stores,
-};
+use quorate_proto::{ControlCommand, ForwardBody, Manage, Op, StoreRecord};
 use quorate_storage::{Incarnation, ShardId, StoreId};
 use quorate_store::rsm::CONTROLLER;
 use quorate_store::{ClientRequest, RouteMode, Target};
@@ -14,7 +12,7 @@ use super::failure::Failure;
 use super::reply::Shape;
 use super::ring::Entry;
 use super::{ClientContext, ClientSession, Handled};
-use crate::resp::{Args, Writer};
+use crate::resp::Args;
 
 const REPLICA_USAGE: Failure = Failure::Fixed(
     "ERR usage: QUORATE REPLICA ADD|REMOVE <shard> <store> [<store> ...], QUORATE REPLICA MOVE <shard> <from> <to> or \
@@ -148,29 +146,6 @@ pub(super) fn stores(session: &mut ClientSession, args: &Args, ctx: &ClientConte
     Ok(())
 }
 
-/// QUORATE REGISTRY: per store that has registered its id, incarnation and addresses, by the controller's word.
-pub(super) fn registry(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
-    if args.len() != 2 {
-        return Err(Failure::Arity("quorate|registry"));
-    }
-    let number = session.ring.push(Entry::Single {
-        shape: Shape::Registry,
-        protocol: session.protocol,
-        slot: 0,
-        write: false,
-    });
-    ctx.requests.push(ClientRequest {
-        id: session.request_id(number),
-        stream: u64::from(session.id),
-        target: Target::Shard(CONTROLLER),
-        body: ForwardBody::Read(Query::Control(ControlQuery::Stores)),
-        session: None,
-        mode: RouteMode::Proxy,
-        timeout_ms: ctx.node.config.request_timeout_ms,
-    });
-    Ok(())
-}
-
 /// `QUORATE JOIN incarnation client peer http`: a new store asks for an id. The answer is an
 /// [`Admission`](quorate_proto::Admission) as a bulk string.
 pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
@@ -207,31 +182,4 @@ pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientCon
         timeout_ms: ctx.node.config.request_timeout_ms,
     });
     Ok(())
-}
-
-/// Writes the answer to QUORATE REGISTRY.
-pub(super) fn write_registry(bytes: &Bytes, writer: &mut Writer<'_>) {
-    let stores = match decode_stores(bytes) {
-        Ok(stores) => stores,
-        Err(error) => {
-            let text = format!("ERR the controller's answer cannot be read: {error}");
-            return writer.error(text.as_bytes());
-        }
-    };
-    writer.array(stores.len());
-    for record in stores {
-        writer.map(5);
-        writer.bulk(b"store");
-        writer.int(record.store.0 as i64);
-        writer.bulk(b"incarnation");
-        writer.bulk(record.incarnation.to_string().as_bytes());
-        for (name, address) in [
-            ("client", &record.client),
-            ("peer", &record.peer),
-            ("http", &record.http),
-        ] {
-            writer.bulk(name.as_bytes());
-            writer.bulk(address);
-        }
-    }
 }

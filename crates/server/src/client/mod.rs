@@ -28,6 +28,7 @@ mod manage;
 mod multi;
 mod numbers;
 mod once;
+mod overview;
 mod quorate;
 mod reply;
 mod ring;

@@ -3,16 +3,17 @@
 use quorate_store::RouteMode;
 
 use super::failure::Failure;
-use super::{ClientContext, ClientSession, Handled, manage};
+use super::{ClientContext, ClientSession, Handled, manage, overview};
 use crate::resp::Args;
 
-/// QUORATE MODE, SHARDS, STORES, REGISTRY, JOIN, REPLICA, TRANSFER and SPLIT; all others are the node's.
+/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, JOIN, REPLICA, TRANSFER and SPLIT; all others are the node's.
 pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"mode" => mode(session, args),
         b"shards" => shards(session, args, ctx),
         b"stores" => manage::stores(session, args, ctx),
-        b"registry" => manage::registry(session, args, ctx),
+        b"map" => overview::map(session, args, ctx),
+        b"registry" => overview::registry(session, args, ctx),
         b"join" => manage::join(session, args, ctx),
         b"replica" => manage::replica(session, args, ctx),
         b"transfer" => manage::transfer(session, args, ctx),

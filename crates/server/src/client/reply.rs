@@ -1,6 +1,6 @@
 //! From a part's outcome to the reply.
 
-use quorate_proto::Answer;
+use quorate_proto::{Answer, ControlQuery};
 
 use super::failure::Failure;
 use crate::resp::Writer;
@@ -24,8 +24,8 @@ pub(super) enum Shape {
     RemainingS,
     /// A string; none is an empty one (GETRANGE).
     BulkOrEmpty,
-    /// The stores that have registered (QUORATE REGISTRY).
-    Registry,
+    /// What the controller knows (QUORATE MAP and REGISTRY).
+    Controller(ControlQuery),
     /// Null if the key is not there, otherwise this error (GETEX with a bad time).
     NullOr(Failure),
 }
@@ -50,7 +50,7 @@ impl Shape {
             | Shape::Type
             | Shape::DeadlineMs
             | Shape::BulkOrEmpty
-            | Shape::Registry
+            | Shape::Controller(_)
             | Shape::NullOr(_) => deadline_ms,
         })
     }
@@ -65,7 +65,9 @@ impl Shape {
             (Shape::BulkOrEmpty, Answer::Nil) => writer.bulk(b""),
             (Shape::NullOr(_), Answer::Int(0)) => writer.null(),
             (Shape::NullOr(failure), _) => writer.error(failure.to_string().as_bytes()),
-            (Shape::Registry, Answer::Bulk(bytes)) => super::manage::write_registry(bytes, writer),
+            (Shape::Controller(query), Answer::Bulk(bytes)) => {
+                super::overview::write_answer(query, bytes, writer)
+            }
             (_, Answer::Ok) => writer.ok(),
             (_, Answer::Nil) => writer.null(),
             (_, Answer::Int(number)) => writer.int(*number),

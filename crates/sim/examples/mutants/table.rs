@@ -607,6 +607,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "PS-08: a cluster that has begun begins again",
     ),
     mutant(
+        "controller",
+        "stale-heartbeat-accepted",
+        ALL,
+        "HB-12: what a shard's leader said before a split, a membership change or an election replaces what was said after",
+    ),
+    mutant(
+        "controller",
+        "map-kept-over-an-election",
+        ALL,
+        "design 6: the controller's leader takes what it heard when it led before for what it hears now",
+    ),
+    mutant(
         "split",
         "session-table-lost-at-a-split",
         SPLITS,

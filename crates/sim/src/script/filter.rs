@@ -40,7 +40,10 @@ impl Passing<'_> {
             PeerMessage::TermAnswer(answer) => Some(answer.shard),
             PeerMessage::ShardInfo(info) => Some(info.shard),
             PeerMessage::ShardQuery { shard } => Some(*shard),
-            PeerMessage::Response(_) | PeerMessage::StoreHealth(_) => None,
+            PeerMessage::Response(_)
+            | PeerMessage::StoreHealth(_)
+            | PeerMessage::Heartbeat(_)
+            | PeerMessage::HeartbeatAnswer(_) => None,
         }
     }
 }
@@ -86,6 +89,10 @@ pub enum MessageKind {
     ShardInfo,
     /// A replica asks who holds its shard.
     ShardQuery,
+    /// A store tells the controller's leader how it and its shards are.
+    StoreHeartbeat,
+    /// Its answer.
+    StoreHeartbeatAnswer,
 }
 
 impl MessageKind {
@@ -118,6 +125,8 @@ impl MessageKind {
             PeerMessage::ShardQuery { .. } => MessageKind::ShardQuery,
             PeerMessage::TermAnswer(_) => MessageKind::TermAnswer,
             PeerMessage::StoreHealth(_) => MessageKind::StoreHealth,
+            PeerMessage::Heartbeat(_) => MessageKind::StoreHeartbeat,
+            PeerMessage::HeartbeatAnswer(_) => MessageKind::StoreHeartbeatAnswer,
         }
     }
 }

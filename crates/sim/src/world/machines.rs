@@ -158,6 +158,7 @@ impl World {
         state.disarm();
         self.status[node].clear();
         self.oracles.stopped(node);
+        self.overviews.leads(node, None, 0);
         // A killed process's sockets are closed at once; a machine without power says nothing.
         let notice_us = match how {
             Death::Kill => 3_000,

@@ -20,6 +20,7 @@ use crate::network::Network;
 use crate::node::Node;
 use crate::operator::Operator;
 use crate::oracle::{Oracles, Violation};
+use crate::overviews::Overviews;
 use crate::plan::{Fault, Plan, Schedule};
 use crate::plot::Plots;
 use crate::queue::Queue;
@@ -80,6 +81,7 @@ pub struct World {
     /// The bytes of messages are counted.
     pub(crate) counts_bytes: bool,
     pub(crate) oracles: Oracles,
+    pub(crate) overviews: Overviews,
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
     bootstrap: Bootstrap,
@@ -171,6 +173,7 @@ impl World {
             plots: Plots::default(),
             counts_bytes: false,
             oracles,
+            overviews: Overviews::default(),
             trace: Trace::new(sink),
             counts: Counts::default(),
             bootstrap,

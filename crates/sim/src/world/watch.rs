@@ -4,6 +4,7 @@ use quorate_raft::{Entry, Payload, Role};
 use quorate_storage::ShardId;
 use quorate_storage::log::LogOp;
 use quorate_store::ReplicaStatus;
+use quorate_store::rsm::CONTROLLER;
 
 use super::World;
 use crate::oracle::{Leases, Standing, Violation, coverage};
@@ -104,6 +105,11 @@ impl World {
                 self.shards.insert(at, status.shard.0);
             }
         }
+        let led = now
+            .iter()
+            .find(|status| status.shard == CONTROLLER && status.role == Role::Leader);
+        self.overviews
+            .leads(node, led.map(|status| status.term), times.mono_us);
         self.status[node] = now;
         for at in 0..self.status[node].len() {
             let status = &self.status[node][at];
@@ -178,6 +184,7 @@ impl World {
                     .ticked(node, status, &self.plan.store, ticks_max)?;
             }
         }
+        self.check_overview(node)?;
         self.sample(node)
     }
 

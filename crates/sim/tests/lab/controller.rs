@@ -1,7 +1,8 @@
-//! The controller: ids, and what a cluster begins with.
+//! The controller: ids, what a cluster begins with, and what its leader hears.
 
-use quorate_sim::script::MILLISECOND;
-use quorate_sim::{SECOND, Setup, Violation};
+use quorate_sim::script::{MILLISECOND, MessageKind, Verdict};
+use quorate_sim::{SECOND, Setup, Violation, World};
+use quorate_storage::ShardId;
 
 use crate::support::{BUG_SEEDS, Chance, close, row};
 
@@ -45,4 +46,71 @@ fn ids_while_leaders_die(seed: u64) -> Result<(), Violation> {
 #[test]
 fn ids_are_unique_while_the_controllers_leader_dies() {
     row("ids_are_unique", BUG_SEEDS, ids_while_leaders_die);
+}
+
+/// A leader is deposed, and what it said of its shard before comes late, behind what the next leader says: it is refused.
+#[test]
+fn hb_12_what_a_deposed_leader_said_comes_late() {
+    row("hb_12_what_a_deposed_leader_said_comes_late", BUG_SEEDS, |seed| {
+        let mut chance = Chance::new(seed);
+        let mut world = Setup::new(3).seed(seed).start();
+        let listens = world.await_leader(0)?;
+        let (deposed, next) = ((listens + 1) % 3, (listens + 2) % 3);
+        world.await_leader(1)?;
+        world.transfer_leader(1, next)?;
+        let leader_of_1 = |world: &World| {
+            let rows = world.shard_map()?;
+            let row = rows.iter().find(|row| row.last.shard == ShardId(1))?;
+            row.last.leader_store().map(|store| store.0 as usize - 1)
+        };
+        world.wait_until("the map has it", 5 * SECOND, |world| {
+            leader_of_1(world) == Some(next)
+        })?;
+        let late_us = SECOND + chance.below(SECOND);
+        world.filter(move |passing| {
+            let is_late = passing.kind() == MessageKind::StoreHeartbeat && passing.from == deposed;
+            if is_late {
+                Verdict::Delay(late_us)
+            } else {
+                Verdict::Pass
+            }
+        });
+        world.transfer_leader(1, deposed)?;
+        // It says so at its next tick, and is not heard.
+        world.run_for(100 * MILLISECOND + chance.below(SECOND / 2))?;
+        world.transfer_leader(1, next)?;
+        world.run_for(late_us + SECOND)?;
+        assert_eq!(world.leaders(1).len(), 1, "the leaders stay");
+        assert_eq!(world.leader_of(0), Some(listens), "the leaders stay");
+        assert_eq!(leader_of_1(&world), Some(next));
+        let counters = world.counters(listens);
+        assert!(counters.is_some_and(|counters| counters.shard_heartbeats_refused > 0));
+        close(world)
+    });
+}
+
+/// The controller's leader goes and comes back: each leader hears the shards anew, and nobody is taken to be down for
+/// having been silent while another listened.
+#[test]
+fn the_map_is_heard_anew_after_each_election() {
+    row("the_map_is_heard_anew", BUG_SEEDS, |seed| {
+        let mut chance = Chance::new(seed);
+        let mut world = Setup::new(3).seed(seed).shards(4).start();
+        for _ in 0..6 {
+            let leader = world.await_leader(0)?;
+            world.wait_until("the map is whole", 5 * SECOND, |world| {
+                world.shard_map().is_some_and(|rows| rows.len() == 5)
+            })?;
+            let to = (leader + 1 + chance.below(2) as usize) % 3;
+            if chance.percent(50) {
+                world.transfer_leader(0, to)?;
+            } else {
+                world.crash(leader);
+                world.await_leader(0)?;
+                world.start_node(leader);
+            }
+            world.run_for(chance.below(2 * SECOND))?;
+        }
+        close(world)
+    });
 }

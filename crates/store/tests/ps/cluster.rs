@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ControlQuery, ForwardBody, Op, Outcome, PeerMessage, Request,
-    SetCondition, SetExpiry,
+    Answer, CommandError, ControlCommand, ControlQuery, ForwardBody, Heartbeat, Op, Outcome, PeerMessage,
+    Request, SetCondition, SetExpiry,
 };
 use quorate_raft::{HardState, Role};
 use quorate_storage::engine::Engine as _;
 use quorate_storage::engine::{Durability, ModelDisk, ModelEngine, Pair, View};
 use quorate_storage::log::{LogOp, Recovered, RecoveredShard};
 use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
-use quorate_store::rsm::{RowChanges, StateMachine};
+use quorate_store::rsm::{Reign, RowChanges, StateMachine};
 use quorate_store::{Bootstrap, FIRST, Input, Store, StoreOptions, Times, kv};
 
 /// The one with data.
@@ -31,7 +31,10 @@ impl StateMachine for NoController {
             _ => Answer::Error(CommandError::NotController),
         }
     }
-    fn query(&self, _: &ControlQuery) -> Answer {
+    fn hear(&mut self, _: Reign, _: &Heartbeat) -> Option<u64> {
+        None
+    }
+    fn query(&self, _: Reign, _: &ControlQuery) -> Answer {
         Answer::Error(CommandError::NotController)
     }
 }

@@ -1,0 +1,149 @@
+//! Which stores live: judged by the clock of the controller's leader, anew by each, from what it heard itself.
+
+use std::collections::BTreeMap;
+
+use quorate_proto::{StoreHeartbeat, StoreState};
+use quorate_storage::StoreId;
+
+/// Microseconds of silence after which a store is taken to be down. A store sends a heartbeat every twenty ticks, one
+/// second at default settings.
+pub const DOWN_AFTER_US: u64 = 10_000_000;
+
+/// What was heard of the stores.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Liveness {
+    /// When the listening began. Nothing that anybody heard before counts: this clock did not measure it.
+    since_us: u64,
+    stores: BTreeMap<StoreId, Heard>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Heard {
+    at_us: u64,
+    seq: u64,
+    last: StoreHeartbeat,
+}
+
+impl Liveness {
+    /// Begins to listen.
+    #[must_use]
+    pub fn new(now_us: u64) -> Self {
+        Self {
+            since_us: now_us,
+            stores: BTreeMap::new(),
+        }
+    }
+
+    /// A store is heard. Returns whether it is the newest word of its process; older word may have overtaken it.
+    pub fn hear(&mut self, now_us: u64, seq: u64, last: &StoreHeartbeat) -> bool {
+        let before = self.stores.get(&last.store);
+        if before.is_some_and(|before| before.last.process == last.process && before.seq >= seq) {
+            return false;
+        }
+        let heard = Heard {
+            at_us: now_us,
+            seq,
+            last: last.clone(),
+        };
+        self.stores.insert(last.store, heard);
+        true
+    }
+
+    /// The last word of a store.
+    #[must_use]
+    pub fn last(&self, store: StoreId) -> Option<&StoreHeartbeat> {
+        self.stores.get(&store).map(|heard| &heard.last)
+    }
+
+    /// Microseconds since a store was heard, or since the listening began.
+    #[must_use]
+    pub fn silent_us(&self, now_us: u64, store: StoreId) -> u64 {
+        let since_us = self.stores.get(&store).map_or(self.since_us, |heard| heard.at_us);
+        now_us.saturating_sub(since_us)
+    }
+
+    /// Whether a store lives.
+    #[must_use]
+    pub fn state(&self, now_us: u64, store: StoreId) -> StoreState {
+        if self.silent_us(now_us, store) >= DOWN_AFTER_US {
+            StoreState::Down
+        } else if self.stores.contains_key(&store) {
+            StoreState::Up
+        } else {
+            StoreState::Unheard
+        }
+    }
+
+    /// Whether more than half of these stores are not down: otherwise it may be this store that is cut off, and nothing
+    /// is to be replaced (design, section 6).
+    #[must_use]
+    pub fn may_replace(&self, now_us: u64, stores: impl Iterator<Item = StoreId>) -> bool {
+        let (mut all, mut down) = (0, 0);
+        for store in stores {
+            all += 1;
+            down += usize::from(self.state(now_us, store) == StoreState::Down);
+        }
+        2 * down < all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::Incarnation;
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn beat(store: u64, process: u64) -> StoreHeartbeat {
+        StoreHeartbeat {
+            store: StoreId(store),
+            incarnation: Incarnation(1),
+            process,
+            replicas: 0,
+            leads: 0,
+            available_bytes: None,
+            is_full: false,
+            is_slow: false,
+        }
+    }
+
+    #[test]
+    fn a_store_is_up_while_it_is_heard_and_down_after_a_silence() {
+        let mut liveness = Liveness::new(100 * SECOND);
+        let state = |liveness: &Liveness, seconds: u64| liveness.state(seconds * SECOND, StoreId(1));
+        assert_eq!(state(&liveness, 100), StoreState::Unheard);
+        assert_eq!(state(&liveness, 109), StoreState::Unheard);
+        assert_eq!(state(&liveness, 110), StoreState::Down, "it had its time");
+        assert!(liveness.hear(111 * SECOND, 7, &beat(1, 5)));
+        assert_eq!(state(&liveness, 120), StoreState::Up);
+        assert_eq!(state(&liveness, 121), StoreState::Down);
+        assert_eq!(liveness.silent_us(121 * SECOND, StoreId(1)), 10 * SECOND);
+        assert!(liveness.hear(122 * SECOND, 8, &beat(1, 5)));
+        assert_eq!(state(&liveness, 122), StoreState::Up);
+    }
+
+    #[test]
+    fn word_that_was_overtaken_does_not_count_and_a_new_process_counts_anew() {
+        let mut liveness = Liveness::new(0);
+        assert!(liveness.hear(SECOND, 7, &beat(1, 5)));
+        assert!(!liveness.hear(2 * SECOND, 7, &beat(1, 5)), "the same");
+        assert!(!liveness.hear(2 * SECOND, 6, &beat(1, 5)), "older");
+        assert_eq!(liveness.silent_us(2 * SECOND, StoreId(1)), SECOND);
+        assert!(liveness.hear(3 * SECOND, 1, &beat(1, 6)));
+        assert_eq!(liveness.last(StoreId(1)), Some(&beat(1, 6)));
+    }
+
+    #[test]
+    fn nothing_is_replaced_while_half_of_the_stores_are_down() {
+        let mut liveness = Liveness::new(0);
+        let stores = || (1..=4).map(StoreId);
+        let later = DOWN_AFTER_US;
+        liveness.hear(later, 1, &beat(1, 1));
+        liveness.hear(later, 1, &beat(2, 1));
+        assert!(!liveness.may_replace(later, stores()), "two of four");
+        liveness.hear(later, 1, &beat(3, 1));
+        assert!(liveness.may_replace(later, stores()), "one of four");
+        assert!(!liveness.may_replace(later, std::iter::empty()));
+    }
+}

@@ -1,0 +1,242 @@
+//! Where the shards are: the fact, as their leaders tell it, beside the intent that the log holds.
+//!
+//! The map lives in the memory of the controller's leader and is made anew by each, from heartbeats. No two shards in it
+//! share a slot. Word comes late and out of order, from leaders that were deposed too: what is older than what is known
+//! is refused, by epoch first and by term for an equal epoch. Slots whose shard nobody has told of are a gap; nothing is
+//! guessed.
+
+use std::collections::BTreeMap;
+
+use quorate_proto::{Epoch, MemberRole, ShardHeartbeat, StoreCounts};
+use quorate_raft::{Term, mutant};
+use quorate_storage::{ShardId, StoreId};
+use quorate_store::SLOTS;
+
+/// A shard, and when it was last heard of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Known {
+    /// The last word.
+    pub last: ShardHeartbeat,
+    /// When it came.
+    pub heard_us: u64,
+}
+
+/// All shards that were told of.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ShardMap {
+    shards: BTreeMap<ShardId, Known>,
+    /// By first slot; shard 0 has none.
+    by_slot: BTreeMap<u16, ShardId>,
+}
+
+/// Why a heartbeat is refused. The map is as before.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refused {
+    /// It is older than what is known of the shard.
+    #[error(
+        "stale heartbeat of shard {shard}: epoch {}.{} in term {} is told, epoch {}.{} in term {} is known",
+        told.0.version, told.0.conf_ver, told.1, known.0.version, known.0.conf_ver, known.1
+    )]
+    Stale {
+        /// The shard.
+        shard: ShardId,
+        /// What the heartbeat says.
+        told: (Epoch, Term),
+        /// What is known.
+        known: (Epoch, Term),
+    },
+    /// Another shard has some of its slots since a later version.
+    #[error(
+        "stale heartbeat of shard {shard}: epoch {}.{} is told, and shard {other} has slot {slot} since epoch {}.{}",
+        told.version, told.conf_ver, known.version, known.conf_ver
+    )]
+    Overlap {
+        /// The shard.
+        shard: ShardId,
+        /// What the heartbeat says.
+        told: Epoch,
+        /// Who has the slot.
+        other: ShardId,
+        /// The other's epoch.
+        known: Epoch,
+        /// The first slot that both claim.
+        slot: u16,
+    },
+    /// No shard is like that.
+    #[error("heartbeat of shard {shard} that no shard can send: {what}")]
+    Malformed {
+        /// The shard.
+        shard: ShardId,
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+impl ShardMap {
+    /// Takes a leader's word over. Returns whether it is news.
+    ///
+    /// # Errors
+    /// Word that is older than what is known, or cannot be. Nothing changes then.
+    pub fn hear(&mut self, now_us: u64, told: ShardHeartbeat) -> Result<bool, Refused> {
+        check(&told)?;
+        let shard = told.shard;
+        if !mutant!("stale-heartbeat-accepted") {
+            self.check_age(&told)?;
+        }
+        let slots = told.start_slot..told.end_slot;
+        if let Some(known) = self.shards.get(&shard)
+            && known.last.start_slot < known.last.end_slot
+        {
+            self.by_slot.remove(&known.last.start_slot);
+        }
+        // What had these slots before has given them away, and will tell what it has left.
+        for other in self.overlapping(&slots) {
+            if let Some(known) = self.shards.remove(&other) {
+                self.by_slot.remove(&known.last.start_slot);
+            }
+        }
+        if !slots.is_empty() {
+            self.by_slot.insert(slots.start, shard);
+        }
+        let is_same = |known: &Known| known.last == told;
+        let is_news = !self.shards.get(&shard).is_some_and(is_same);
+        let known = Known {
+            last: told,
+            heard_us: now_us,
+        };
+        self.shards.insert(shard, known);
+        debug_assert!(self.has_no_overlap(), "{:?}", self.by_slot);
+        Ok(is_news)
+    }
+
+    fn check_age(&self, told: &ShardHeartbeat) -> Result<(), Refused> {
+        let age = |word: &ShardHeartbeat| (word.epoch.version, word.epoch.conf_ver, word.term);
+        if let Some(known) = self.shards.get(&told.shard).map(|known| &known.last)
+            && age(told) < age(known)
+        {
+            return Err(Refused::Stale {
+                shard: told.shard,
+                told: (told.epoch, told.term),
+                known: (known.epoch, known.term),
+            });
+        }
+        // Every split and merge raises the version of all that it touches: of two shards that claim a slot, the one of the
+        // higher version has it.
+        for other in self.overlapping(&(told.start_slot..told.end_slot)) {
+            let Some(known) = self.shards.get(&other).filter(|_| other != told.shard) else {
+                continue;
+            };
+            if known.last.epoch.version >= told.epoch.version {
+                return Err(Refused::Overlap {
+                    shard: told.shard,
+                    told: told.epoch,
+                    other,
+                    known: known.last.epoch,
+                    slot: told.start_slot.max(known.last.start_slot),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The shards that have some of these slots, from the last to the first.
+    fn overlapping(&self, slots: &std::ops::Range<u16>) -> Vec<ShardId> {
+        if slots.is_empty() {
+            return Vec::new();
+        }
+        let before = self.by_slot.range(..slots.end).rev();
+        let reaches = |shard: &ShardId| {
+            let known = self.shards.get(shard);
+            known.is_some_and(|known| known.last.end_slot > slots.start)
+        };
+        before.map(|(_, shard)| *shard).take_while(reaches).collect()
+    }
+
+    /// A shard, if it was told of.
+    #[must_use]
+    pub fn get(&self, shard: ShardId) -> Option<&Known> {
+        self.shards.get(&shard)
+    }
+
+    /// The shard that has a slot, if it was told of.
+    #[must_use]
+    pub fn at_slot(&self, slot: u16) -> Option<&Known> {
+        let (_, shard) = self.by_slot.range(..=slot).next_back()?;
+        self.shards.get(shard).filter(|known| slot < known.last.end_slot)
+    }
+
+    /// All of them: the controller's first, the others by slot.
+    pub fn all(&self) -> impl Iterator<Item = &Known> + '_ {
+        let without = self
+            .shards
+            .values()
+            .filter(|known| known.last.start_slot == known.last.end_slot);
+        without.chain(self.by_slot.values().filter_map(|shard| self.shards.get(shard)))
+    }
+
+    /// Runs of slots that nobody has told of.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<std::ops::Range<u16>> {
+        let mut gaps = Vec::new();
+        let mut next = 0;
+        for known in self.by_slot.values().filter_map(|shard| self.shards.get(shard)) {
+            if next < known.last.start_slot {
+                gaps.push(next..known.last.start_slot);
+            }
+            next = known.last.end_slot;
+        }
+        if next < SLOTS {
+            gaps.push(next..SLOTS);
+        }
+        gaps
+    }
+
+    /// What each store has. Looks at every replica.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<StoreId, StoreCounts> {
+        let mut counts = BTreeMap::<StoreId, StoreCounts>::new();
+        for last in self.shards.values().map(|known| &known.last) {
+            for member in &last.members {
+                let of = counts.entry(member.store).or_default();
+                of.replicas += 1;
+                of.learners += u32::from(member.role == MemberRole::Learner);
+                of.pending += u32::from(member.is_pending);
+                of.leads += u32::from(member.replica == last.leader);
+                of.bytes = of.bytes.saturating_add(last.bytes.unwrap_or_default());
+            }
+        }
+        counts
+    }
+
+    fn has_no_overlap(&self) -> bool {
+        let slots: Vec<_> = self
+            .by_slot
+            .values()
+            .filter_map(|shard| self.shards.get(shard))
+            .collect();
+        slots.len() == self.by_slot.len()
+            && slots
+                .windows(2)
+                .all(|pair| pair[0].last.end_slot <= pair[1].last.start_slot)
+    }
+}
+
+/// What holds of every shard.
+fn check(told: &ShardHeartbeat) -> Result<(), Refused> {
+    let refuse = |what| {
+        Err(Refused::Malformed {
+            shard: told.shard,
+            what,
+        })
+    };
+    if told.start_slot > told.end_slot || told.end_slot > SLOTS {
+        return refuse("its slots");
+    }
+    if (told.shard == ShardId(0)) != (told.start_slot == told.end_slot) {
+        return refuse("slots are what all shards but 0 have");
+    }
+    if told.leader_store().is_none() {
+        return refuse("its leader is no member");
+    }
+    Ok(())
+}

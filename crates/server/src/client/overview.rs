@@ -1,0 +1,154 @@
+//! QUORATE MAP and REGISTRY: shards and stores by the word of the controller's leader, asked through any node.
+
+use bytes::Bytes;
+use quorate_proto::{
+    ControlQuery, ForwardBody, MemberRole, Query, ShardMember, ShardRow, StoreHeartbeat, StoreRow,
+    StoreState, decode_shards, decode_store_rows,
+};
+use quorate_store::rsm::CONTROLLER;
+use quorate_store::{ClientRequest, RouteMode, Target};
+
+use super::failure::Failure;
+use super::reply::Shape;
+use super::ring::Entry;
+use super::{ClientContext, ClientSession, Handled};
+use crate::resp::{Args, Writer};
+
+/// QUORATE MAP: per shard that its leader has told of, the controller's included, where it is and how it stands.
+pub(super) fn map(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() != 2 {
+        return Err(Failure::Arity("quorate|map"));
+    }
+    ask(session, ControlQuery::Shards, ctx);
+    Ok(())
+}
+
+/// QUORATE REGISTRY: per store that has registered who and where it is, and whether it lives.
+pub(super) fn registry(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() != 2 {
+        return Err(Failure::Arity("quorate|registry"));
+    }
+    ask(session, ControlQuery::Stores, ctx);
+    Ok(())
+}
+
+fn ask(session: &mut ClientSession, query: ControlQuery, ctx: &mut ClientContext<'_>) {
+    let number = session.ring.push(Entry::Single {
+        shape: Shape::Controller(query),
+        protocol: session.protocol,
+        slot: 0,
+        write: false,
+    });
+    ctx.requests.push(ClientRequest {
+        id: session.request_id(number),
+        stream: u64::from(session.id),
+        target: Target::Shard(CONTROLLER),
+        body: ForwardBody::Read(Query::Control(query)),
+        session: None,
+        mode: RouteMode::Proxy,
+        timeout_ms: ctx.node.config.request_timeout_ms,
+    });
+}
+
+/// Writes the controller's answer.
+pub(super) fn write_answer(query: ControlQuery, bytes: &Bytes, writer: &mut Writer<'_>) {
+    let rows = match query {
+        ControlQuery::Stores => decode_store_rows(bytes).map(|rows| rows.iter().map(store).collect()),
+        ControlQuery::Shards => decode_shards(bytes).map(|rows| rows.iter().map(shard).collect()),
+    };
+    let rows: Vec<Row> = match rows {
+        Ok(rows) => rows,
+        Err(error) => {
+            let text = format!("ERR the controller's answer cannot be read: {error}");
+            return writer.error(text.as_bytes());
+        }
+    };
+    writer.array(rows.len());
+    for row in rows {
+        writer.map(row.len());
+        for (name, field) in row {
+            writer.bulk(name.as_bytes());
+            match field {
+                Field::Number(Some(number)) => writer.int(i64::try_from(number).unwrap_or(i64::MAX)),
+                Field::Number(None) => writer.null(),
+                Field::Text(text) => writer.bulk(&text),
+                Field::Numbers(numbers) => {
+                    writer.array(numbers.len());
+                    numbers.into_iter().for_each(|number| writer.int(number as i64));
+                }
+            }
+        }
+    }
+}
+
+/// A value in a row.
+enum Field {
+    Number(Option<u64>),
+    Text(Bytes),
+    Numbers(Vec<u64>),
+}
+
+type Row = Vec<(&'static str, Field)>;
+
+fn number(value: impl Into<u64>) -> Field {
+    Field::Number(Some(value.into()))
+}
+
+fn shard(row: &ShardRow) -> Row {
+    let last = &row.last;
+    let slots = (last.start_slot < last.end_slot).then(|| (last.start_slot, last.end_slot - 1));
+    let stores = |which: &dyn Fn(&ShardMember) -> bool| {
+        let members = last.members.iter().filter(|member| which(member));
+        let mut stores: Vec<u64> = members.map(|member| member.store.0).collect();
+        stores.sort_unstable();
+        Field::Numbers(stores)
+    };
+    let changes = |member: &ShardMember| matches!(member.role, MemberRole::Incoming | MemberRole::Outgoing);
+    vec![
+        ("shard", number(last.shard.0)),
+        ("first-slot", Field::Number(slots.map(|(first, _)| first.into()))),
+        ("last-slot", Field::Number(slots.map(|(_, end)| end.into()))),
+        ("leader", Field::Number(last.leader_store().map(|store| store.0))),
+        ("stores", stores(&|_| true)),
+        ("learners", stores(&|member| member.role == MemberRole::Learner)),
+        ("joint", stores(&changes)),
+        ("pending", stores(&|member| member.is_pending)),
+        ("version", number(last.epoch.version)),
+        ("conf-ver", number(last.epoch.conf_ver)),
+        ("term", number(last.term.0)),
+        ("bytes", Field::Number(last.bytes)),
+        ("age-ms", number(row.age_ms)),
+    ]
+}
+
+fn store(row: &StoreRow) -> Row {
+    let StoreRow {
+        record, last, counts, ..
+    } = row;
+    let state: &'static str = match row.state {
+        StoreState::Up => "up",
+        StoreState::Unheard => "unheard",
+        StoreState::Down => "down",
+    };
+    let of_last = |of: fn(&StoreHeartbeat) -> u64| Field::Number(last.as_ref().map(of));
+    vec![
+        ("store", number(record.store.0)),
+        ("state", Field::Text(state.into())),
+        ("silent-ms", number(row.silent_ms)),
+        ("client", Field::Text(record.client.clone())),
+        ("peer", Field::Text(record.peer.clone())),
+        ("http", Field::Text(record.http.clone())),
+        ("shards", number(counts.replicas)),
+        ("leads", number(counts.leads)),
+        ("learners", number(counts.learners)),
+        ("pending", number(counts.pending)),
+        ("bytes", number(counts.bytes)),
+        (
+            "free-bytes",
+            Field::Number(last.as_ref().and_then(|last| last.available_bytes)),
+        ),
+        ("full", of_last(|last| last.is_full.into())),
+        ("slow", of_last(|last| last.is_slow.into())),
+        ("incarnation", Field::Text(record.incarnation.to_string().into())),
+    ]
+}
