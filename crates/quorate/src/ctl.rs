@@ -10,6 +10,8 @@ use crate::cli::Failure;
 use crate::client::Reply;
 use crate::kv::{Effect, Target, ask, unexpected};
 
+/// How long to wait for the controller's map to show what is done.
+const MAP_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at a change under way.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -27,9 +29,9 @@ pub struct CtlArgs {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// List the shards: slots, leader, stores
+    /// List the shards as the controller knows them: slots, leader, stores, what is under way, size
     Shards,
-    /// List the stores: addresses, whether they are up, how many shards they hold and lead
+    /// List the stores as the controller knows them: whether they are up, addresses, how much they hold and lead
     Stores,
     /// Let a shard be led by another of its stores
     Transfer {
@@ -106,7 +108,7 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
         command,
     } = args;
     match command {
-        Command::Shards => print(rows(&target, b"SHARDS")?, json),
+        Command::Shards => print(shards(&target)?, json),
         Command::Stores => print(stores(&target)?, json),
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
@@ -116,7 +118,17 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
         Command::Split { shard, slot } => {
             let (shard_text, slot) = (shard.to_string(), slot.map(|slot| slot.to_string()));
             let words = ["SPLIT", &shard_text].into_iter().chain(slot.as_deref());
+            let before = version(&mapped(&target), shard);
             wish(&target, &words.collect::<Vec<_>>())?;
+            // What is listed next is to show it.
+            let deadline = Instant::now() + MAP_PATIENCE;
+            while Instant::now() < deadline {
+                let rows = mapped(&target);
+                if version(&rows, shard) > before && unheard(&rows) == 0 {
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
             said(json, shard, "split");
             Ok(())
         }
@@ -140,22 +152,60 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
     }
 }
 
-/// The stores as the node knows them, with the addresses that the controller knows: none for a store that has not
-/// registered, and for all if the controller does not answer.
-fn stores(target: &Target) -> Result<Vec<Map<String, Value>>, Failure> {
-    let mut stores = rows(target, b"STORES")?;
-    let registered = rows(target, b"REGISTRY").unwrap_or_else(|failure| {
-        eprintln!("quorate: the controller does not answer: {}", failure.message);
-        Vec::new()
-    });
-    for row in &mut stores {
-        let known = registered.iter().find(|known| known["store"] == row["store"]);
-        for (name, field) in [("registered-client", "client"), ("registered-http", "http")] {
-            let address = known.and_then(|known| known.get(field)).cloned();
-            row.insert(name.to_owned(), address.unwrap_or(Value::Null));
+/// The shards by the controller's word; by the node's own if the controller does not answer.
+fn shards(target: &Target) -> Result<Vec<Map<String, Value>>, Failure> {
+    match rows(target, b"MAP") {
+        Ok(rows) => {
+            let unheard = unheard(&rows);
+            if unheard > 0 {
+                eprintln!(
+                    "quorate: the controller has not heard of {unheard} slots since its leader was elected, or their \
+                     shards were split"
+                );
+            }
+            Ok(rows)
+        }
+        Err(failure) => {
+            eprintln!(
+                "quorate: the controller does not answer, this is what the node knows: {}",
+                failure.message
+            );
+            rows(target, b"SHARDS")
         }
     }
-    Ok(stores)
+}
+
+/// Slots that are in none of these shards.
+fn unheard(rows: &[Map<String, Value>]) -> u64 {
+    let slots = rows.iter().filter_map(|row| {
+        let (first, last) = (row["first-slot"].as_u64()?, row["last-slot"].as_u64()?);
+        Some(last + 1 - first)
+    });
+    16384_u64.saturating_sub(slots.sum())
+}
+
+/// The stores by the controller's word; by the node's own if the controller does not answer.
+fn stores(target: &Target) -> Result<Vec<Map<String, Value>>, Failure> {
+    rows(target, b"REGISTRY").or_else(|failure| {
+        eprintln!(
+            "quorate: the controller does not answer, this is what the node knows: {}",
+            failure.message
+        );
+        rows(target, b"STORES")
+    })
+}
+
+/// The controller's map; empty if it does not answer.
+fn mapped(target: &Target) -> Vec<Map<String, Value>> {
+    rows(target, b"MAP").unwrap_or_default()
+}
+
+fn version(rows: &[Map<String, Value>], shard: u64) -> Option<u64> {
+    row_of(rows, shard)?["version"].as_u64()
+}
+
+fn row_of(rows: &[Map<String, Value>], shard: u64) -> Option<&Map<String, Value>> {
+    rows.iter().find(|row| row["shard"] == json!(shard))
 }
 
 /// Asks for a change and waits until the stores that hold the shard are those that are wanted.
@@ -181,8 +231,14 @@ fn change(
     wanted.extend(add);
     wanted.retain(|store| !remove.contains(store));
     let deadline = Instant::now() + Duration::from_secs(wait.seconds);
+    let mut done_at = None;
     loop {
         if held(target, shard)?.as_ref() == Some(wanted) {
+            // The controller's map follows at once, unless nobody leads it: that is no reason to wait.
+            done_at.get_or_insert_with(|| Instant::now() + MAP_PATIENCE);
+        }
+        let is_listed = || stores_of(&mapped(target), shard).as_ref() == Some(wanted);
+        if done_at.is_some_and(|at| Instant::now() >= at || is_listed()) {
             said(json, shard, "done");
             return Ok(());
         }
@@ -197,14 +253,14 @@ fn change(
     }
 }
 
-/// The stores that hold a shard; none if it is not listed, as shard 0.
+/// The stores that hold a shard, by the node's own word; none if it does not list it, as shard 0.
 fn held(target: &Target, shard: u64) -> Result<Option<BTreeSet<u64>>, Failure> {
-    let rows = rows(target, b"SHARDS")?;
-    let row = rows.iter().find(|row| row["shard"] == json!(shard));
-    Ok(row.map(|row| {
-        let stores = row["stores"].as_array().into_iter().flatten();
-        stores.filter_map(Value::as_u64).collect()
-    }))
+    Ok(stores_of(&rows(target, b"SHARDS")?, shard))
+}
+
+fn stores_of(rows: &[Map<String, Value>], shard: u64) -> Option<BTreeSet<u64>> {
+    let stores = row_of(rows, shard)?["stores"].as_array().into_iter().flatten();
+    Some(stores.filter_map(Value::as_u64).collect())
 }
 
 fn wish(target: &Target, words: &[&str]) -> Result<(), Failure> {

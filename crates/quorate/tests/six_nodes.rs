@@ -30,7 +30,8 @@ fn keys(cluster: &Cluster) -> Vec<String> {
     found.into_values().collect()
 }
 
-/// Every store is known to the controller soon, by its own addresses, whichever node is asked.
+/// Every store is known to the controller soon, as one that lives, by its own addresses and with all that it holds,
+/// whichever node is asked.
 fn assert_registered(cluster: &Cluster, via: usize) {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -46,12 +47,17 @@ fn assert_registered(cluster: &Cluster, via: usize) {
             .unwrap();
         let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let rows = rows.as_array().unwrap();
-        assert_eq!(rows.len(), cluster.nodes.len());
         let is_known = |(row, node): (&serde_json::Value, &Node)| {
-            row["registered-client"] == node.addr()
-                && row["registered-http"] == format!("127.0.0.1:{}", node.http)
+            row["state"] == "up"
+                && row["client"] == node.addr()
+                && row["http"] == format!("127.0.0.1:{}", node.http)
         };
-        if rows.iter().zip(&cluster.nodes).all(is_known) {
+        let counts = |what: &str| -> u64 { rows.iter().filter_map(|row| row[what].as_u64()).sum() };
+        let all = u64::from(SHARDS) + 1;
+        if rows.len() == cluster.nodes.len()
+            && rows.iter().zip(&cluster.nodes).all(is_known)
+            && (counts("shards"), counts("leads")) == (3 * all, all)
+        {
             return;
         }
         assert!(Instant::now() < deadline, "{rows:#?}");

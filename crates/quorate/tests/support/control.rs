@@ -1,8 +1,8 @@
 //! `quorate ctl` against a cluster of the tests.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::{Cluster, quorate};
+use super::{Cluster, TIMEOUT, quorate};
 
 /// Exit code, standard output and standard error.
 pub fn ctl(cluster: &Cluster, via: usize, words: &str) -> (Option<i32>, String, String) {
@@ -40,7 +40,7 @@ pub fn done(cluster: &Cluster, via: usize, words: &str) {
     panic!("{words} is never done");
 }
 
-/// A shard, as a node lists it.
+/// A shard, as it is listed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Shard {
     pub id: u64,
@@ -49,8 +49,21 @@ pub struct Shard {
     pub stores: Vec<u64>,
 }
 
-/// The shards by slot, as a node lists them.
+/// The shards by slot, as the controller knows them, once it has heard of every slot.
 pub fn shards(cluster: &Cluster, via: usize) -> Vec<Shard> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let found = listed(cluster, via);
+        let slots = found.iter().map(|shard| shard.slots.len());
+        if slots.sum::<usize>() == 16384 {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{found:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn listed(cluster: &Cluster, via: usize) -> Vec<Shard> {
     let (code, out, err) = ctl(cluster, via, "shards --json");
     assert_eq!(code, Some(0), "{err}");
     let rows: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -66,5 +79,9 @@ pub fn shards(cluster: &Cluster, via: usize) -> Vec<Shard> {
             .map(|store| store.as_u64().unwrap())
             .collect(),
     };
-    rows.as_array().unwrap().iter().map(shard).collect()
+    // The controller's own shard has no slots.
+    let rows = rows.as_array().unwrap().iter();
+    rows.filter(|row| !row["first-slot"].is_null())
+        .map(shard)
+        .collect()
 }
