@@ -47,6 +47,8 @@ pub struct SlotMap {
     addrs: Vec<String>,
     /// Index into `addrs` by slot; empty: nothing is known.
     owner: Vec<Option<u16>>,
+    /// By node, how many slots it has: the same as counting it in `owner`.
+    owned: Vec<u16>,
 }
 
 impl SlotMap {
@@ -60,6 +62,7 @@ impl SlotMap {
     pub fn intern(&mut self, addr: &str) -> usize {
         self.addrs.iter().position(|a| a == addr).unwrap_or_else(|| {
             self.addrs.push(addr.to_owned());
+            self.owned.push(0);
             self.addrs.len() - 1
         })
     }
@@ -136,6 +139,11 @@ impl SlotMap {
 
     /// The node does not answer: its slots are nobody's until somebody says more.
     pub fn forget(&mut self, node: usize) {
+        // A connection may break under a hundred thousand commands, each of which comes here.
+        if self.owned.get(node).is_none_or(|owned| *owned == 0) {
+            return;
+        }
+        self.owned[node] = 0;
         for owner in &mut self.owner {
             if *owner == Some(node as u16) {
                 *owner = None;
@@ -148,7 +156,10 @@ impl SlotMap {
             self.owner = vec![None; usize::from(SLOTS)];
         }
         if let Some(owner) = self.owner.get_mut(usize::from(slot)) {
-            *owner = Some(node as u16);
+            if let Some(before) = owner.replace(node as u16) {
+                self.owned[usize::from(before)] -= 1;
+            }
+            self.owned[node] += 1;
         }
     }
 }
@@ -168,6 +179,33 @@ fn host_of(addr: &str) -> &str {
 mod tests {
     use super::*;
     use crate::resp::decode;
+
+    #[test]
+    fn slots_are_counted_by_node_whatever_is_said_of_them() {
+        let mut map = SlotMap::default();
+        let mut chance = 7u64;
+        for _ in 0..5_000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (slot, node) = ((chance >> 40) as u16 % 300, chance >> 60);
+            match (chance >> 32) % 20 {
+                0 => map.forget(node as usize),
+                1 => map.forget(99),
+                _ => map.moved(slot, &format!("10.0.0.{node}:7001"), "10.0.0.1:7001"),
+            }
+            for (node, owned) in map.owned.iter().enumerate() {
+                let found = map
+                    .owner
+                    .iter()
+                    .flatten()
+                    .filter(|owner| usize::from(**owner) == node);
+                assert_eq!(found.count(), usize::from(*owned), "node {node}");
+            }
+        }
+        for node in 0..map.addrs().len() {
+            map.forget(node);
+        }
+        assert!(map.owner.iter().all(Option::is_none) && map.owned.iter().all(|owned| *owned == 0));
+    }
 
     #[test]
     fn slots_are_those_of_redis_cluster() {
