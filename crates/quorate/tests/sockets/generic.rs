@@ -285,7 +285,7 @@ impl Generic {
         }
         net.report();
         println!("  {operations} operations, largest log {largest} bytes");
-        let least = 3 * self.clients * form.rounds;
+        let least = self.clients * form.rounds;
         assert!(
             operations >= least,
             "{operations} operations prove little, {least} are the least"
