@@ -73,6 +73,7 @@ mod snapshot_send;
 mod space;
 mod split;
 mod split_checker;
+mod split_look;
 mod status;
 mod store;
 mod survey;

@@ -113,7 +113,8 @@ impl<E: Engine> Store<E> {
         let replica = &self.replicas[at];
         let descriptor = &replica.descriptor;
         let (start, end) = (descriptor.start_slot, descriptor.end_slot);
-        if replica.is_splitting() || replica.split_plan.is_some() {
+        let is_planned = replica.split_plan.as_ref().is_some_and(|plan| !plan.gives_way());
+        if replica.is_splitting() || is_planned {
             return Err(CommandError::SplitUnderWay);
         }
         if !is_settled(&descriptor.conf_state, &descriptor.membership) {

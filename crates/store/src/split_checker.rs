@@ -9,18 +9,16 @@ use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
 use crate::io::Times;
-use crate::kv;
+use crate::kv::Spaces;
 use crate::membership::is_settled;
 use crate::replica::{NewWrite, Waiter};
 use crate::scheduler_worker::Purpose;
+use crate::split_look::{Look, Next};
 use crate::store::Store;
 
-/// Pairs, and bytes of pairs, looked at in a tick.
-const SLICE_PAIRS: usize = 2_048;
-const SLICE_BYTES: u64 = 1 << 20;
 /// A shard is looked at once this part of the bound was written to it.
 const LOOK_PART: u64 = 4;
-/// Milliseconds within which a split of the store's own must come about, or is begun anew.
+/// Microseconds within which a split of the store's own must come about once it is known where, or is begun anew.
 const OWN_TIMEOUT_US: u64 = 30_000_000;
 
 /// A split that a leader means to propose.
@@ -32,40 +30,19 @@ pub(crate) struct Plan {
     write: NewWrite,
 }
 
+impl Plan {
+    /// Whether a split by hand may take its place: nobody waits for it, and it may not even come to a split.
+    pub(crate) fn gives_way(&self) -> bool {
+        matches!(self.write.waiter, Waiter::Nobody) && matches!(self.stage, Stage::Look(_))
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     /// Looking for where.
     Look(Look),
     /// The controller is asked for ids.
     Named { slot: u16 },
-}
-
-/// A look at a shard's data, in the order of its slots.
-#[derive(Debug, Default)]
-struct Look {
-    /// The engine key behind which it goes on.
-    after: Option<Vec<u8>>,
-    /// Slots that hold something, and how many bytes.
-    sizes: Vec<(u16, u64)>,
-}
-
-impl Look {
-    fn total(&self) -> u64 {
-        self.sizes.iter().map(|(_, bytes)| bytes).sum()
-    }
-}
-
-/// The slot, behind the first one that holds something, before which the part nearest to a half lies. None if all of
-/// it is in one slot.
-fn halfway(sizes: &[(u16, u64)]) -> Option<u16> {
-    let total: u64 = sizes.iter().map(|(_, bytes)| bytes).sum();
-    let mut before = 0;
-    let mut cuts = Vec::with_capacity(sizes.len());
-    for (slot, bytes) in sizes {
-        cuts.push((before.max(total - before) - total / 2, *slot));
-        before += bytes;
-    }
-    cuts.into_iter().skip(1).min().map(|(_, slot)| slot)
 }
 
 impl<E: Engine> Store<E> {
@@ -90,7 +67,7 @@ impl<E: Engine> Store<E> {
         if bound > 0 && is_ready && has_slots && replica.bytes_since_look >= bound / LOOK_PART {
             let write = NewWrite {
                 waiter: Waiter::Nobody,
-                deadline_us: times.mono_us.saturating_add(OWN_TIMEOUT_US),
+                deadline_us: u64::MAX, // a look at a large shard takes minutes
                 request: None,
             };
             self.plan_split(at, None, write);
@@ -101,9 +78,11 @@ impl<E: Engine> Store<E> {
     /// A split is wanted, at `slot` or halfway.
     pub(crate) fn plan_split(&mut self, at: usize, slot: Option<u16>, write: NewWrite) {
         let replica = &mut self.replicas[at];
-        let is_own = matches!(write.waiter, Waiter::Nobody);
-        if is_own {
+        if matches!(write.waiter, Waiter::Nobody) {
             replica.bytes_since_look = 0;
+        } else if replica.split_plan.is_some() {
+            // The shard may be too large still when it is split.
+            replica.bytes_since_look = u64::MAX;
         }
         replica.split_plan = Some(Plan {
             term: replica.raft.term(),
@@ -127,31 +106,24 @@ impl<E: Engine> Store<E> {
         else {
             return Ok(());
         };
-        let (mut start, end) = descriptor.spaces().data_range();
-        if let Some(after) = &look.after {
-            start.clone_from(after);
-            start.push(0); // the least key behind it
-        }
-        let (mut pairs, mut bytes) = (0, 0);
-        look.after = None;
-        for pair in self.engine.scan(&start, &end) {
-            let (key, value) = pair?;
-            let size = (key.len() + value.len()) as u64;
-            match look.sizes.last_mut() {
-                Some((slot, sum)) if kv::slot_of_data_key(&key) == Some(*slot) => *sum += size,
-                _ => look
-                    .sizes
-                    .extend(kv::slot_of_data_key(&key).map(|slot| (slot, size))),
+        let spaces = descriptor.spaces();
+        let (mut start, end) = spaces.data_range();
+        match look.next() {
+            Next::First => {}
+            Next::Behind(key) => {
+                start.clone_from(key);
+                start.push(0); // the least key behind it
             }
-            pairs += 1;
-            bytes += size;
-            if pairs >= SLICE_PAIRS || bytes >= SLICE_BYTES {
-                look.after = Some(key.to_vec());
-                return Ok(());
+            Next::Slot(slot) => {
+                let only = Some((*slot.min(&descriptor.end_slot), descriptor.end_slot));
+                start = Spaces { only, ..spaces }.data_range().0;
             }
         }
         let is_own = matches!(write.waiter, Waiter::Nobody);
-        let slot = halfway(&look.sizes);
+        if !look.slice(self.engine.scan(&start, &end), descriptor.end_slot, !is_own)? {
+            return Ok(());
+        }
+        let slot = look.halfway();
         let slot = if is_own {
             slot.filter(|_| look.total() > self.options.split_bytes)
         } else {
@@ -173,6 +145,9 @@ impl<E: Engine> Store<E> {
             return Ok(());
         };
         plan.stage = Stage::Named { slot };
+        if matches!(plan.write.waiter, Waiter::Nobody) {
+            plan.write.deadline_us = times.mono_us.saturating_add(OWN_TIMEOUT_US);
+        }
         let count = 1 + replica.descriptor.membership.members.len() as u32;
         self.ask_controller(
             times,
@@ -244,27 +219,5 @@ impl<E: Engine> Store<E> {
             replica.splitting = Some((replica.raft.term(), last));
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// PS-06, in slots: pairs of 21 bytes, at most 100 in a shard. The cut is behind the first pairs that come nearest
-    /// to a half, and never inside a slot.
-    #[test]
-    fn ps_06_a_shard_is_cut_halfway_and_never_inside_a_slot() {
-        let sizes = |slots: &[u16]| -> Vec<(u16, u64)> { slots.iter().map(|slot| (*slot, 21)).collect() };
-        assert_eq!(halfway(&sizes(&[0, 1, 2, 3, 4])), Some(2));
-        assert_eq!(halfway(&sizes(&[0, 1])), Some(1));
-        assert_eq!(halfway(&sizes(&[7])), None, "one slot cannot be divided");
-        assert_eq!(halfway(&[]), None);
-        assert_eq!(
-            halfway(&[(0, 21), (9, 2100), (10, 21)]),
-            Some(9),
-            "before the large one"
-        );
-        assert_eq!(halfway(&[(3, 2100), (9, 21)]), Some(9), "behind it");
     }
 }
