@@ -39,6 +39,7 @@ pub use membership::{Manage, Membership, ShardInfo, SplitIds};
 pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};
 pub use peer::{
     Epoch, ForwardBody, Outcome, PeerMessage, RaftEnvelope, Request, Response, SessionRefusal, SnapshotAck,
-    SnapshotChunk, SnapshotHeader, StoreHealth, TermAnswer, TermQuery, UnknownReason,
+    SnapshotChunk, SnapshotHeader, SnapshotReport, SnapshotRequest, SnapshotState, StoreHealth, TermAnswer,
+    TermQuery, UnknownReason,
 };
 pub use placement::{Config, Delta, GroupId, Groups, Place, PlacementCommand};

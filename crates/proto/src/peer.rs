@@ -1,7 +1,7 @@
 //! What nodes say to each other.
 
 use bytes::Bytes;
-use quorate_raft::{Message, ReplicaId, SnapshotMeta};
+use quorate_raft::{Index, Message, ReplicaId, SnapshotMeta};
 use quorate_storage::{ShardId, StoreId};
 
 use crate::{Answer, Heartbeat, HeartbeatAnswer, Manage, Membership, Op, Query, Session, ShardInfo};
@@ -28,6 +28,10 @@ pub enum PeerMessage {
     SnapshotChunk(SnapshotChunk),
     /// Its acknowledgement.
     SnapshotAck(SnapshotAck),
+    /// A leader asks a follower to feed another one.
+    SnapshotRequest(SnapshotRequest),
+    /// How that goes.
+    SnapshotReport(SnapshotReport),
     /// A quarantined replica asks for another's term (P3).
     TermQuery(TermQuery),
     /// The answer to a [`PeerMessage::TermQuery`].
@@ -167,8 +171,10 @@ pub enum SessionRefusal {
 pub struct SnapshotHeader {
     /// Position and members.
     pub meta: SnapshotMeta,
-    /// The sender's term.
+    /// The term of the leader in whose name it is sent.
     pub term: quorate_raft::Term,
+    /// That leader: the sender, or who asked the sender for it ([`SnapshotRequest`]).
+    pub leader: ReplicaId,
     /// The shard's epoch.
     pub epoch: Epoch,
     /// The shard's first slot; meaningless for shard 0.
@@ -219,6 +225,53 @@ pub struct SnapshotAck {
     pub next: Option<u32>,
     /// All of it is installed.
     pub done: bool,
+}
+
+/// A leader asks a follower to feed a third replica in its name, so that the bulk does not come from the leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotRequest {
+    /// The shard.
+    pub shard: ShardId,
+    /// The leader.
+    pub from: ReplicaId,
+    /// Who is to send the snapshot.
+    pub to: ReplicaId,
+    /// Who is to get it.
+    pub target: ReplicaId,
+    /// Unique per asking process; repeated in the reports.
+    pub id: u64,
+    /// The leader's term.
+    pub term: quorate_raft::Term,
+    /// What the snapshot must hold at least: the leader cannot be sure of its log before.
+    pub index: Index,
+}
+
+/// How a snapshot goes that a leader asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapshotReport {
+    /// The shard.
+    pub shard: ShardId,
+    /// Who was asked to send it.
+    pub from: ReplicaId,
+    /// The leader.
+    pub to: ReplicaId,
+    /// Who is to get it.
+    pub target: ReplicaId,
+    /// The request's.
+    pub id: u64,
+    /// How it goes.
+    pub state: SnapshotState,
+}
+
+/// How a snapshot goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotState {
+    /// It is on its way. Said again now and then.
+    Feeding,
+    /// Every chunk was acknowledged.
+    Delivered,
+    /// Not sent, or given up: the leader has to see to it.
+    Refused,
 }
 
 /// A quarantined replica asks another for its term (P3, ADR 0004). It travels with the consensus messages: who

@@ -117,12 +117,11 @@ fn responses() {
 #[test]
 fn snapshots() {
     let mut g = Gen(25);
-    let cases = peer_cases((0..4u64).map(|kind| {
-        if kind < 2 {
-            (format!("chunk {kind}"), g.chunk())
-        } else {
-            (format!("ack {kind}"), g.ack())
-        }
+    let cases = peer_cases((0..10u64).map(|kind| match kind {
+        0 | 1 => (format!("chunk {kind}"), g.chunk()),
+        2 | 3 => (format!("ack {kind}"), g.ack()),
+        4 | 5 => (format!("request {kind}"), g.snapshot_request()),
+        _ => (format!("report {kind}"), g.snapshot_report()),
     }));
     check("snapshot.hex", &cases, decode_peer);
 }

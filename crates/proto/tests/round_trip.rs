@@ -75,6 +75,8 @@ fn peer_messages_of_every_kind() {
         }
         peer_round_trip(&g.chunk());
         peer_round_trip(&g.ack());
+        peer_round_trip(&g.snapshot_request());
+        peer_round_trip(&g.snapshot_report());
         (0..3).for_each(|kind| peer_round_trip(&g.health(kind)));
         (0..2).for_each(|kind| peer_round_trip(&g.heartbeat(kind)));
     }

@@ -251,10 +251,11 @@ fn print(summary: &Summary, threads: usize, cpu_s: f64) {
         );
     }
     println!(
-        "  {} messages, {} elections, {} snapshots, {} ends of processes; slowest recovery {} ms, then {} ms until equal",
+        "  {} messages, {} elections, {} snapshots ({} from followers), {} ends of processes; slowest recovery {} ms, then {} ms until equal",
         summary.messages,
         summary.elections,
         summary.snapshots,
+        summary.snapshots_by_followers,
         summary.deaths,
         ms(summary.progress_us_max),
         ms(summary.convergence_us_max)

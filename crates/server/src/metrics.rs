@@ -86,6 +86,8 @@ impl Exposition {
             peer_written_bytes,
             snapshots_sent,
             snapshots_begun,
+            snapshots_fed,
+            snapshot_bytes_sent,
             snapshot_chunks_resent,
             snapshots_installed,
             replicas_rebuilt,
@@ -164,6 +166,16 @@ impl Exposition {
                 "store_snapshots_begun_total",
                 "Snapshots begun to be sent.",
                 snapshots_begun,
+            ),
+            (
+                "store_snapshots_fed_total",
+                "Snapshots sent to a follower for the leader, which asked for it.",
+                snapshots_fed,
+            ),
+            (
+                "store_snapshot_bytes_sent_total",
+                "Bytes of snapshots sent.",
+                snapshot_bytes_sent,
             ),
             (
                 "store_snapshot_chunks_resent_total",

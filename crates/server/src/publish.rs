@@ -96,6 +96,8 @@ fn count(reactor: &mut Reactor, replicas: &[ReplicaStatus]) {
         peer_written_bytes: peers.bytes_out,
         snapshots_sent: store.snapshots_sent,
         snapshots_begun: store.snapshots_begun,
+        snapshots_fed: store.snapshots_fed,
+        snapshot_bytes_sent: store.snapshot_bytes_sent,
         snapshot_chunks_resent: store.snapshot_chunks_resent,
         snapshots_installed: store.snapshots_installed,
         replicas_rebuilt: store.replicas_rebuilt,

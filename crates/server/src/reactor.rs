@@ -476,6 +476,8 @@ impl Reactor {
                 PeerMessage::Raft(_)
                 | PeerMessage::Request(_)
                 | PeerMessage::Response(_)
+                | PeerMessage::SnapshotRequest(_)
+                | PeerMessage::SnapshotReport(_)
                 | PeerMessage::TermQuery(_)
                 | PeerMessage::TermAnswer(_)
                 | PeerMessage::ShardInfo(_)

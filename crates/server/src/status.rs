@@ -111,6 +111,10 @@ pub struct Counters {
     pub snapshots_sent: u64,
     /// Snapshots begun to be sent.
     pub snapshots_begun: u64,
+    /// Snapshots sent for a leader that asked for them.
+    pub snapshots_fed: u64,
+    /// Bytes of snapshots sent.
+    pub snapshot_bytes_sent: u64,
     /// Chunks of snapshots sent again.
     pub snapshot_chunks_resent: u64,
     /// Snapshots installed.

@@ -38,6 +38,8 @@ pub struct Summary {
     pub elections: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Snapshots that a follower has sent for its leader.
+    pub snapshots_by_followers: u64,
     /// The fewest operations of a run, and the fewest faults.
     pub least: Option<(u64, u64)>,
     /// The slowest recovery, until writes went through everywhere.
@@ -64,6 +66,7 @@ impl Summary {
         self.deaths += report.counts.deaths;
         self.elections += report.counts.elections;
         self.snapshots += report.counts.snapshots;
+        self.snapshots_by_followers += report.counts.snapshots_by_followers;
         let least = self.least.unwrap_or((u64::MAX, u64::MAX));
         self.least = Some((least.0.min(operations), least.1.min(report.counts.faults)));
         if let Some(recovery) = report.recovery {

@@ -31,6 +31,8 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
         PeerMessage::ShardQuery { shard } => 9 << 60 ^ shard.0,
         PeerMessage::Heartbeat(beat) => 10 << 60 ^ beat.seq << 20 ^ beat.shards.len() as u64,
         PeerMessage::HeartbeatAnswer(answer) => 11 << 60 ^ answer.seq << 20 ^ answer.term.0,
+        PeerMessage::SnapshotRequest(request) => 12 << 60 ^ request.id,
+        PeerMessage::SnapshotReport(report) => 13 << 60 ^ report.id << 4 ^ report.state as u64,
     }
 }
 
@@ -41,9 +43,11 @@ pub(crate) fn is_answer(message: &PeerMessage) -> bool {
         PeerMessage::Response(_)
         | PeerMessage::SnapshotAck(_)
         | PeerMessage::TermAnswer(_)
+        | PeerMessage::SnapshotReport(_)
         | PeerMessage::HeartbeatAnswer(_) => true,
         PeerMessage::Request(_)
         | PeerMessage::SnapshotChunk(_)
+        | PeerMessage::SnapshotRequest(_)
         | PeerMessage::TermQuery(_)
         | PeerMessage::ShardInfo(_)
         | PeerMessage::ShardQuery { .. }
@@ -78,6 +82,8 @@ pub(crate) fn text(message: &PeerMessage) -> String {
             if chunk.last { " (last)" } else { "" },
             chunk.pairs.len()
         ),
+        PeerMessage::SnapshotRequest(request) => format!("s{} {request:?}", request.shard),
+        PeerMessage::SnapshotReport(report) => format!("s{} {report:?}", report.shard),
         PeerMessage::TermQuery(query) => format!("s{} {query:?}", query.shard),
         PeerMessage::TermAnswer(answer) => format!("s{} {answer:?}", answer.shard),
         PeerMessage::ShardInfo(info) => format!(

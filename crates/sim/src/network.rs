@@ -22,6 +22,8 @@ impl Channel {
     pub(crate) fn of(message: &PeerMessage) -> Self {
         match message {
             PeerMessage::Raft(_)
+            | PeerMessage::SnapshotRequest(_)
+            | PeerMessage::SnapshotReport(_)
             | PeerMessage::TermQuery(_)
             | PeerMessage::TermAnswer(_)
             | PeerMessage::ShardInfo(_)

@@ -1,7 +1,8 @@
-//! How a snapshot travels: no faster than allowed, and on from where it was after a loss.
+//! How a snapshot travels: from a follower while there is one, no faster than allowed, and on from where it was after a
+//! loss.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use quorate_proto::PeerMessage;
@@ -17,11 +18,13 @@ const RATE: u64 = 60_000;
 struct Chunks {
     sent: BTreeMap<(u64, u32), u64>,
     span_us: Option<(u64, u64)>,
+    /// The nodes that sent some.
+    senders: BTreeSet<usize>,
 }
 
 impl Chunks {
     fn snapshots(&self) -> usize {
-        let ids: std::collections::BTreeSet<u64> = self.sent.keys().map(|(id, _)| *id).collect();
+        let ids: BTreeSet<u64> = self.sent.keys().map(|(id, _)| *id).collect();
         ids.len()
     }
 }
@@ -30,6 +33,8 @@ struct Story {
     world: World,
     leader: usize,
     away: usize,
+    /// The third one, which is level with the leader.
+    feeder: usize,
     chunks: Rc<RefCell<Chunks>>,
 }
 
@@ -56,6 +61,7 @@ fn story(mut lose: impl FnMut(&Passing<'_>) -> bool + 'static) -> Story {
     world.filter(move |passing| {
         if let PeerMessage::SnapshotChunk(chunk) = passing.message {
             let mut seen = seen.borrow_mut();
+            seen.senders.insert(passing.from);
             *seen.sent.entry((chunk.id, chunk.seq)).or_default() += 1;
             let began = seen.span_us.map_or(passing.now_us, |(began, _)| began);
             seen.span_us = Some((began, passing.now_us));
@@ -71,6 +77,7 @@ fn story(mut lose: impl FnMut(&Passing<'_>) -> bool + 'static) -> Story {
         world,
         leader,
         away,
+        feeder: (leader + 2) % 3,
         chunks,
     }
 }
@@ -138,13 +145,13 @@ fn a_snapshot_goes_on_where_it_was_when_its_connection_breaks() {
     let mut story = story(|_| false);
     for round in 1..=3 {
         story.wait_for_chunks(round * 15);
-        story.world.cut(story.leader, story.away);
+        story.world.cut(story.feeder, story.away);
         story.world.run_for(SECOND / 2).unwrap();
-        story.world.heal(story.leader, story.away);
+        story.world.heal(story.feeder, story.away);
     }
-    let (leader, chunks) = (story.leader, Rc::clone(&story.chunks));
+    let (feeder, chunks) = (story.feeder, Rc::clone(&story.chunks));
     let world = story.end();
-    assert_eq!(world.counters(leader).unwrap().snapshots_begun, 1);
+    assert_eq!(world.counters(feeder).unwrap().snapshots_begun, 1);
     let chunks = chunks.borrow();
     assert_eq!(chunks.snapshots(), 1);
     let again = chunks.sent.values().filter(|times| **times > 1).count();
@@ -167,9 +174,9 @@ fn a_snapshot_survives_lost_chunks_and_acknowledgements() {
         // One in eight, without a period that could fall in step with what is sent again.
         is_its && count.wrapping_mul(0x9E37_79B9) >> 29 == 0
     });
-    let leader = story.leader;
+    let feeder = story.feeder;
     let world = story.end();
-    let counters = world.counters(leader).unwrap();
+    let counters = world.counters(feeder).unwrap();
     assert_eq!(counters.snapshots_begun, 1);
     assert!(counters.snapshot_chunks_resent > 0, "{counters:?}");
 }
@@ -181,9 +188,10 @@ fn a_receiver_that_was_restarted_is_sent_the_snapshot_from_the_start() {
     story.world.crash(story.away);
     story.world.start_node(story.away);
     story.world.run_for(SECOND).unwrap();
-    let leader = story.leader;
+    let (leader, feeder) = (story.leader, story.feeder);
     let world = story.end();
-    assert_eq!(world.counters(leader).unwrap().snapshots_begun, 2);
+    let begun = |node| world.counters(node).unwrap().snapshots_begun;
+    assert_eq!((begun(feeder), begun(leader)), (1, 1), "then by the leader");
 }
 
 /// Found by seed 1795276288155709 of profile everything: a sender whose chunks had all been acknowledged waited for
@@ -198,7 +206,10 @@ fn a_receiver_that_dies_behind_the_last_chunk_is_fed_again() {
     story
         .world
         .wait_until("all chunks are staged", 10 * SECOND, |world| {
-            world.replica(away, 1).is_some_and(|replica| replica.installing)
+            let installed = world
+                .counters(away)
+                .is_some_and(|counters| counters.snapshots_installed > 0);
+            installed || world.replica(away, 1).is_some_and(|replica| replica.installing)
         })
         .unwrap();
     story.world.crash(away);
@@ -213,7 +224,8 @@ fn a_receiver_that_dies_behind_the_last_chunk_is_fed_again() {
     story.world.start_node(away);
     story.world.run_for(SECOND).unwrap();
     story.world.await_equal(1, 30 * SECOND).unwrap();
-    assert_eq!(story.world.counters(leader).unwrap().snapshots_begun, 2);
+    let begun = |node| story.world.counters(node).unwrap().snapshots_begun;
+    assert_eq!((begun(story.feeder), begun(leader)), (1, 1), "then by the leader");
     story.world.heal_and_check().unwrap();
 }
 
@@ -226,4 +238,63 @@ fn the_snapshot_of_a_dead_sender_is_replaced_by_one_of_the_new_leader() {
     story.world.run_for(10 * SECOND).unwrap();
     story.world.start_node(leader);
     story.end();
+}
+
+#[test]
+fn a_snapshot_comes_from_a_follower_that_is_level() {
+    let story = story(|_| false);
+    let (leader, feeder, chunks) = (story.leader, story.feeder, Rc::clone(&story.chunks));
+    let world = story.end();
+    assert_eq!(chunks.borrow().senders, BTreeSet::from([feeder]));
+    let counters = world.counters(leader).unwrap();
+    assert_eq!((counters.snapshots_asked, counters.snapshots_begun), (1, 0));
+    assert_eq!(counters.snapshots_sent, 1, "the leader knows that it arrived");
+    assert_eq!(world.counters(feeder).unwrap().snapshots_fed, 1);
+}
+
+#[test]
+fn a_leader_sends_the_snapshot_itself_when_the_follower_dies() {
+    let mut story = story(|_| false);
+    story.wait_for_chunks(20);
+    story.world.crash(story.feeder);
+    let (leader, feeder, chunks) = (story.leader, story.feeder, Rc::clone(&story.chunks));
+    story
+        .world
+        .wait_until("the leader sends", SECOND, |_| {
+            chunks.borrow().senders.contains(&leader)
+        })
+        .unwrap();
+    story.world.run_for(5 * SECOND).unwrap();
+    story.world.start_node(feeder);
+    let world = story.end();
+    assert_eq!(world.counters(leader).unwrap().snapshots_begun, 1);
+}
+
+#[test]
+fn a_leader_sends_the_snapshot_itself_when_the_follower_is_cut_off() {
+    let mut story = story(|_| false);
+    story.wait_for_chunks(20);
+    story.world.cut(story.leader, story.feeder);
+    let (leader, chunks) = (story.leader, Rc::clone(&story.chunks));
+    story.end();
+    assert!(chunks.borrow().senders.contains(&leader));
+}
+
+#[test]
+fn a_leader_sends_the_snapshot_itself_when_it_hears_nothing_of_the_follower() {
+    let mut story = story(|passing| {
+        matches!(
+            passing.kind(),
+            MessageKind::SnapshotRequest | MessageKind::SnapshotReport
+        )
+    });
+    let (leader, chunks) = (story.leader, Rc::clone(&story.chunks));
+    story
+        .world
+        .wait_until("the leader sends", 10 * SECOND, |_| {
+            chunks.borrow().senders.contains(&leader)
+        })
+        .unwrap();
+    story.end();
+    assert_eq!(chunks.borrow().snapshots(), 1, "nobody else did");
 }

@@ -13,10 +13,16 @@ pub struct Counters {
     pub proposals: u64,
     /// Terms in which a replica of this store voted for itself: elections begun here.
     pub elections: u64,
-    /// Snapshots that a follower confirmed to have installed.
+    /// Snapshots that a follower confirmed to have installed, whether they were sent here or by another follower.
     pub snapshots_sent: u64,
+    /// Snapshots that a follower was asked to send.
+    pub snapshots_asked: u64,
+    /// Snapshots sent for a leader that asked for them.
+    pub snapshots_fed: u64,
     /// Snapshots begun to be sent.
     pub snapshots_begun: u64,
+    /// Bytes of pairs in the chunks of snapshots that were sent.
+    pub snapshot_bytes_sent: u64,
     /// Chunks of snapshots that were sent again because they may have been lost.
     pub snapshot_chunks_resent: u64,
     /// Snapshots installed here and durable.

@@ -25,6 +25,8 @@ impl<E: Engine> Store<E> {
             }
             PeerMessage::SnapshotChunk(chunk) => self.snapshot_chunk(times, from, chunk),
             PeerMessage::SnapshotAck(ack) => self.snapshot_ack(from, ack),
+            PeerMessage::SnapshotRequest(request) => self.snapshot_request(from, request),
+            PeerMessage::SnapshotReport(report) => self.snapshot_report(from, report),
             PeerMessage::TermQuery(query) => {
                 self.term_query(from, query);
                 Ok(())

@@ -29,7 +29,8 @@
 //! | `scheduler_worker` | asking the controller |
 //! | `heartbeats` | telling its leader how the store and its shards are |
 //! | `survey` | how large the shards are |
-//! | `snapshot_send` | feeding a follower that is too far behind |
+//! | `snapshot_source` | who feeds a follower that is too far behind |
+//! | `snapshot_send` | feeding it |
 //! | `snapshot` | staging and installing what it is fed (P5) |
 //! | `health` | a disk that is full or slow (rules H) |
 //! | `rebuild` | a replica whose log was damaged comes back from its peers (P3) |
@@ -70,6 +71,7 @@ mod shard_log;
 mod shard_map;
 mod snapshot;
 mod snapshot_send;
+mod snapshot_source;
 mod space;
 mod split;
 mod split_checker;

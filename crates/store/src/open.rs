@@ -101,6 +101,8 @@ impl<E: Engine> Store<E> {
             out: Effects::default(),
             sending: BTreeMap::new(),
             receiving: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            waiting_to_feed: BTreeMap::new(),
             last_snapshot: crate::gateway::spread(process),
             snapshot_allowance: 1,
             next_space,

@@ -56,6 +56,8 @@ impl<E: Engine> Store<E> {
     /// The replica is gone.
     pub(crate) fn forget_snapshots(&mut self, shard: ShardId) {
         self.sending.retain(|(of, _), _| *of != shard);
+        self.asked.retain(|(of, _), _| *of != shard);
+        self.waiting_to_feed.retain(|(of, _), _| *of != shard);
         self.discard(shard);
     }
 
@@ -204,14 +206,15 @@ impl<E: Engine> Store<E> {
             meta: chunk.header.meta.clone(),
             data: Bytes::new(),
         };
+        let leader = chunk.header.leader;
         let message = Message {
-            from: chunk.from,
+            from: leader,
             to: chunk.to,
             term: chunk.header.term,
             body: MessageBody::Snapshot(Box::new(snapshot)),
         };
         replica.raft.step(message).map_err(StoreError::raft(shard))?;
-        if replica.raft.term() == chunk.header.term && replica.raft.leader() == Some(chunk.from) {
+        if replica.raft.term() == chunk.header.term && replica.raft.leader() == Some(leader) {
             // Hearing the leader, but not at a send time that it could count a lease from.
             replica.lease.hear(chunk.header.term, 0, times.mono_us);
         }

@@ -1,6 +1,6 @@
 //! Sending a snapshot: a consistent view, in checksummed chunks, to a follower whose log position is gone.
 //!
-//! The core asks for a snapshot message; a view is taken at that moment and chunks follow, a few in flight, no
+//! Who does so is decided in `snapshot_source`; a view is taken at that moment and chunks follow, a few in flight, no
 //! faster than the store's rate. It goes on where it was when a chunk is lost or the connection breaks: chunks are
 //! cut the same way again, because the view does not change. It starts over when the receiver has forgotten what it
 //! staged (a restart) or another replica leads.
@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quorate_proto::{PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, encode_pair};
+use quorate_proto::{PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotState, encode_pair};
 use quorate_raft::{ReplicaId, Term, mutant};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
@@ -16,6 +16,7 @@ use quorate_storage::{ShardId, StoreId};
 use crate::error::StoreError;
 use crate::kv::{self, Exported, Spaces};
 use crate::snapshot::STALL_TICKS;
+use crate::snapshot_source::{Client, REPORT_TICKS};
 use crate::store::Store;
 
 /// Chunks sent and not yet acknowledged.
@@ -28,6 +29,8 @@ pub(crate) struct Sending<V> {
     id: u64,
     to: StoreId,
     from: ReplicaId,
+    /// The leader that asked for it; none if it is sent by the leader.
+    pub(crate) client: Option<Client>,
     view: V,
     spaces: Spaces,
     header: SnapshotHeader,
@@ -70,19 +73,17 @@ impl<V> Sending<V> {
 }
 
 impl<E: Engine> Store<E> {
-    /// The core wants a snapshot sent to `peer`.
-    pub(crate) fn send_snapshot(
+    /// Begins to send a snapshot to `peer`: as the leader of `term`, or for the leader that asked.
+    pub(crate) fn begin_sending(
         &mut self,
         at: usize,
         peer: ReplicaId,
         to: StoreId,
         term: Term,
+        client: Option<Client>,
     ) -> Result<(), StoreError> {
         let replica = &self.replicas[at];
         let shard = replica.descriptor.shard;
-        if self.sending.contains_key(&(shard, peer)) {
-            return Ok(());
-        }
         self.last_snapshot = self.last_snapshot.wrapping_add(1);
         self.counters.snapshots_begun += 1;
         let mut meta = replica.raft.storage().applied().clone();
@@ -90,9 +91,18 @@ impl<E: Engine> Store<E> {
             meta.index = meta.index.prev();
             meta.term = replica.raft.term_at(meta.index).unwrap_or(meta.term);
         }
+        if let Some(Client { request, .. }) = client {
+            assert!(
+                meta.index >= request.index,
+                "shard {shard}: a snapshot at {} is fed where one at {} or later was asked for",
+                meta.index,
+                request.index
+            );
+        }
         let header = SnapshotHeader {
             meta,
             term,
+            leader: client.map_or(replica.descriptor.replica, |client| client.request.from),
             epoch: replica.descriptor.epoch,
             start_slot: replica.descriptor.start_slot,
             end_slot: replica.descriptor.end_slot,
@@ -103,6 +113,7 @@ impl<E: Engine> Store<E> {
             id: self.last_snapshot,
             to,
             from: replica.descriptor.replica,
+            client,
             view: self.engine.snapshot(),
             spaces: replica.descriptor.spaces(),
             header,
@@ -152,6 +163,7 @@ impl<E: Engine> Store<E> {
             if sending.in_flight.is_empty() {
                 sending.moved_at = self.ticks; // it may have waited for its share of the rate
             }
+            self.counters.snapshot_bytes_sent += chunk.pairs.len() as u64;
             if self.options.snapshot_bytes_per_second > 0 {
                 self.snapshot_allowance -= chunk.pairs.len() as i64;
             }
@@ -179,6 +191,11 @@ impl<E: Engine> Store<E> {
                 if sending.arrived_before(next) {
                     sending.moved_at = self.ticks;
                 }
+                if sending.client.is_some() && sending.read_all && sending.in_flight.is_empty() {
+                    // The rest is between the leader and the receiver.
+                    self.end_sending(key, true);
+                    return Ok(());
+                }
                 self.pump(ack.shard, ack.from)
             }
             _ => {
@@ -189,9 +206,18 @@ impl<E: Engine> Store<E> {
     }
 
     fn end_sending(&mut self, key: (ShardId, ReplicaId), ok: bool) {
-        if self.sending.remove(&key).is_some() && ok {
-            self.counters.snapshots_sent += 1;
+        let client = self.sending.remove(&key).and_then(|sending| sending.client);
+        if let Some(client) = client {
+            self.counters.snapshots_fed += u64::from(ok);
+            let state = if ok {
+                SnapshotState::Delivered
+            } else {
+                SnapshotState::Refused
+            };
+            self.report(client, state);
+            return;
         }
+        self.counters.snapshots_sent += u64::from(ok);
         if let Some(at) = self.router.replica_of(key.0) {
             self.replicas[at].raft.report_snapshot(key.1, ok);
             self.mark(at);
@@ -230,6 +256,11 @@ impl<E: Engine> Store<E> {
             .sending
             .iter()
             .filter_map(|((shard, peer), sending)| {
+                let stalls = ticks >= sending.moved_at + STALL_TICKS && !sending.waits_for_its_share();
+                if let Some(client) = sending.client {
+                    let given_up = stalls || !self.follows(client);
+                    return given_up.then_some(((*shard, *peer), false));
+                }
                 let leader = self
                     .router
                     .replica_of(*shard)
@@ -238,13 +269,22 @@ impl<E: Engine> Store<E> {
                 let progress = leader.and_then(|leader| leader.raft.progress(*peer));
                 let installed =
                     progress.is_some_and(|progress| progress.matched >= sending.header.meta.index);
-                let stalls = ticks >= sending.moved_at + STALL_TICKS && !sending.waits_for_its_share();
                 let given_up = leader.is_none() || stalls;
                 (installed || given_up).then_some(((*shard, *peer), installed))
             })
             .collect();
         for (key, installed) in over {
             self.end_sending(key, installed);
+        }
+        if self.ticks.is_multiple_of(REPORT_TICKS) {
+            let clients: Vec<Client> = self
+                .sending
+                .values()
+                .filter_map(|sending| sending.client)
+                .collect();
+            for client in clients {
+                self.report(client, SnapshotState::Feeding);
+            }
         }
         self.send_again(|sending, ticks| ticks >= sending.sent_at + RESEND_TICKS)?;
         // Those that wait for their share of the rate.

@@ -26,6 +26,7 @@ use crate::rsm::StateMachine;
 use crate::scheduler_worker::{Purpose, SchedulerWorker};
 use crate::snapshot::Receiving;
 use crate::snapshot_send::Sending;
+use crate::snapshot_source::{Asked, Waiting};
 use crate::space::Garbage;
 use crate::survey::Survey;
 use crate::tombstone::Tombstone;
@@ -68,6 +69,9 @@ pub struct Store<E: Engine> {
 
     pub(crate) sending: BTreeMap<(ShardId, quorate_raft::ReplicaId), Sending<E::Snapshot>>,
     pub(crate) receiving: BTreeMap<ShardId, Receiving>,
+    /// Snapshots that followers were asked for, and requests that wait here, by shard and receiver.
+    pub(crate) asked: BTreeMap<(ShardId, quorate_raft::ReplicaId), Asked>,
+    pub(crate) waiting_to_feed: BTreeMap<(ShardId, quorate_raft::ReplicaId), Waiting>,
     pub(crate) last_snapshot: u64,
     /// Bytes of snapshots that may be sent before the next tick; below zero after a chunk that was larger.
     pub(crate) snapshot_allowance: i64,

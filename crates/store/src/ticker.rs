@@ -58,6 +58,8 @@ impl<E: Engine> Store<E> {
         self.survey_tick()?;
         self.heartbeat_tick(times);
         self.sending_tick()?;
+        self.asked_tick()?;
+        self.feeding_tick()?;
         self.receiving_tick();
         self.finish_births()?;
         self.finish_erasing();

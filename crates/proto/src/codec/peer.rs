@@ -7,8 +7,8 @@ use super::writer::{put_option, put_varint};
 use super::{Reader, Wire};
 use crate::{
     DecodeError, Epoch, ForwardBody, Heartbeat, HeartbeatAnswer, Manage, Op, Outcome, PeerMessage, Query,
-    RaftEnvelope, Request, Response, ShardInfo, SnapshotAck, SnapshotChunk, StoreHealth, TermAnswer,
-    TermQuery,
+    RaftEnvelope, Request, Response, ShardInfo, SnapshotAck, SnapshotChunk, SnapshotReport, SnapshotRequest,
+    StoreHealth, TermAnswer, TermQuery,
 };
 
 const TAG_RAFT: u8 = 1;
@@ -23,6 +23,8 @@ const TAG_SHARD_INFO: u8 = 9;
 const TAG_SHARD_QUERY: u8 = 10;
 const TAG_HEARTBEAT: u8 = 11;
 const TAG_HEARTBEAT_ANSWER: u8 = 12;
+const TAG_SNAPSHOT_REQUEST: u8 = 13;
+const TAG_SNAPSHOT_REPORT: u8 = 14;
 
 const BODY_WRITE: u8 = 1;
 const BODY_READ: u8 = 2;
@@ -92,6 +94,14 @@ impl Wire for PeerMessage {
                 out.push(TAG_SNAPSHOT_ACK);
                 ack.put(out);
             }
+            PeerMessage::SnapshotRequest(request) => {
+                out.push(TAG_SNAPSHOT_REQUEST);
+                request.put(out);
+            }
+            PeerMessage::SnapshotReport(report) => {
+                out.push(TAG_SNAPSHOT_REPORT);
+                report.put(out);
+            }
             PeerMessage::TermQuery(query) => {
                 out.push(TAG_TERM_QUERY);
                 query.put(out);
@@ -139,6 +149,8 @@ impl Wire for PeerMessage {
             },
             TAG_HEARTBEAT => PeerMessage::Heartbeat(Box::new(Heartbeat::take(reader)?)),
             TAG_HEARTBEAT_ANSWER => PeerMessage::HeartbeatAnswer(HeartbeatAnswer::take(reader)?),
+            TAG_SNAPSHOT_REQUEST => PeerMessage::SnapshotRequest(SnapshotRequest::take(reader)?),
+            TAG_SNAPSHOT_REPORT => PeerMessage::SnapshotReport(SnapshotReport::take(reader)?),
             tag => return Err(reader.unknown_tag("peer message", tag)),
         })
     }

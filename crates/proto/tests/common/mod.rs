@@ -7,7 +7,8 @@ use quorate_proto::{
     Manage, MemberRole, Membership, NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Outcome,
     PeerMessage, Query, RaftEnvelope, Request, Response, ScanPosition, Session, SessionRefusal, SessionWrite,
     SetCondition, SetExpiry, ShardHeartbeat, ShardInfo, ShardMember, SnapshotAck, SnapshotChunk,
-    SnapshotHeader, Split, SplitIds, StoreHealth, StoreHeartbeat, TermAnswer, TermQuery, UnknownReason,
+    SnapshotHeader, SnapshotReport, SnapshotRequest, SnapshotState, Split, SplitIds, StoreHealth,
+    StoreHeartbeat, TermAnswer, TermQuery, UnknownReason,
 };
 use quorate_raft::{
     ConfChange, ConfChangeForm, ConfChangeKind, ConfChangeSingle, ConfChangeTransition, ConfState, Entry,
@@ -22,7 +23,7 @@ pub(crate) const OPS: u64 = 18;
 pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 17;
 pub(crate) const BODIES: u64 = 14;
-pub(crate) const PEER_MESSAGES: u64 = 8;
+pub(crate) const PEER_MESSAGES: u64 = 10;
 /// Kinds of node messages.
 pub(crate) const NODE_MESSAGES: u64 = 4;
 
@@ -408,6 +409,7 @@ impl Gen {
             header: SnapshotHeader {
                 meta: self.snapshot_meta(),
                 term: self.term(),
+                leader: self.replica(),
                 epoch: self.epoch(),
                 start_slot: self.next() as u16,
                 end_slot: self.next() as u16,
@@ -427,6 +429,31 @@ impl Gen {
             id: self.u64(),
             next: self.option(|g| g.next() as u32),
             done: self.bool(),
+        })
+    }
+    pub(crate) fn snapshot_request(&mut self) -> PeerMessage {
+        PeerMessage::SnapshotRequest(SnapshotRequest {
+            shard: ShardId(self.u64()),
+            from: self.replica(),
+            to: self.replica(),
+            target: self.replica(),
+            id: self.u64(),
+            term: self.term(),
+            index: self.index(),
+        })
+    }
+    pub(crate) fn snapshot_report(&mut self) -> PeerMessage {
+        PeerMessage::SnapshotReport(SnapshotReport {
+            shard: ShardId(self.u64()),
+            from: self.replica(),
+            to: self.replica(),
+            target: self.replica(),
+            id: self.u64(),
+            state: match self.below(3) {
+                0 => SnapshotState::Feeding,
+                1 => SnapshotState::Delivered,
+                _ => SnapshotState::Refused,
+            },
         })
     }
     pub(crate) fn node_message(&mut self, kind: u64) -> NodeMessage {
@@ -474,6 +501,8 @@ impl Gen {
             4 => self.ack(),
             5 => self.placement(kind),
             6 => self.heartbeat(kind),
+            7 => self.snapshot_request(),
+            8 => self.snapshot_report(),
             _ => self.health(kind),
         }
     }

@@ -385,6 +385,18 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "P5: a space is removed although power loss can bring it back into use",
     ),
     mutant(
+        "snapshots",
+        "fed-from-behind",
+        ALL,
+        "a follower sends a snapshot behind what its leader asked for",
+    ),
+    mutant(
+        "snapshots",
+        "waits-for-a-dead-feeder",
+        ALL,
+        "a leader waits for ever for a snapshot that it asked a follower for",
+    ),
+    mutant(
         "log GC",
         "log-gc-above-durable",
         ALL,

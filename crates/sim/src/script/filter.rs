@@ -36,6 +36,8 @@ impl Passing<'_> {
             PeerMessage::Request(request) => Some(request.shard),
             PeerMessage::SnapshotChunk(chunk) => Some(chunk.shard),
             PeerMessage::SnapshotAck(ack) => Some(ack.shard),
+            PeerMessage::SnapshotRequest(request) => Some(request.shard),
+            PeerMessage::SnapshotReport(report) => Some(report.shard),
             PeerMessage::TermQuery(query) => Some(query.shard),
             PeerMessage::TermAnswer(answer) => Some(answer.shard),
             PeerMessage::ShardInfo(info) => Some(info.shard),
@@ -79,6 +81,10 @@ pub enum MessageKind {
     SnapshotChunk,
     /// Its answer.
     SnapshotAck,
+    /// A leader asks a follower to feed another one.
+    SnapshotRequest,
+    /// How that goes.
+    SnapshotReport,
     /// A replica that is rebuilt asks for the newest term.
     TermQuery,
     /// Its answer.
@@ -120,6 +126,8 @@ impl MessageKind {
             PeerMessage::Response(_) => MessageKind::Response,
             PeerMessage::SnapshotChunk(_) => MessageKind::SnapshotChunk,
             PeerMessage::SnapshotAck(_) => MessageKind::SnapshotAck,
+            PeerMessage::SnapshotRequest(_) => MessageKind::SnapshotRequest,
+            PeerMessage::SnapshotReport(_) => MessageKind::SnapshotReport,
             PeerMessage::TermQuery(_) => MessageKind::TermQuery,
             PeerMessage::ShardInfo(_) => MessageKind::ShardInfo,
             PeerMessage::ShardQuery { .. } => MessageKind::ShardQuery,

@@ -1,6 +1,6 @@
 //! Connections and messages between the nodes.
 
-use quorate_proto::PeerMessage;
+use quorate_proto::{PeerMessage, SnapshotState};
 use quorate_store::Input;
 
 use super::{Event, World};
@@ -85,6 +85,11 @@ impl World {
             self.counts.messages += 1;
             if matches!(message, PeerMessage::SnapshotChunk(_)) {
                 self.piece_arrives(to);
+            }
+            if let PeerMessage::SnapshotReport(report) = &message
+                && report.state == SnapshotState::Delivered
+            {
+                self.counts.snapshots_by_followers += 1;
             }
             let from = self.nodes[from].identity.store;
             self.input(to, Input::Peer { from, message });

@@ -49,6 +49,8 @@ pub struct Counts {
     pub applied: u64,
     /// Snapshots installed.
     pub snapshots: u64,
+    /// Snapshots that a follower has sent for its leader.
+    pub snapshots_by_followers: u64,
     /// Changes of leader.
     pub elections: u64,
     /// Digests compared.
