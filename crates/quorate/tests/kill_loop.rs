@@ -148,6 +148,9 @@ fn the_judge_sees_each_kind_of_violation() {
         n,
         key: key.clone(),
         fate,
+        call: Duration::ZERO,
+        end: Duration::ZERO,
+        length: None,
     };
     let clients = [vec![
         sent(0, Fate::Acknowledged),

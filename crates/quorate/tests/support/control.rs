@@ -18,6 +18,7 @@ pub fn ctl(cluster: &Cluster, via: usize, words: &str) -> (Option<i32>, String, 
 /// Asks until it is done: the first wishes may come before every node is connected to the leader, or meet a change
 /// that is just ending.
 pub fn done(cluster: &Cluster, via: usize, words: &str) {
+    let mut refusal = String::new();
     for _ in 0..50 {
         let (code, out, err) = ctl(cluster, via, words);
         if code == Some(0) {
@@ -35,9 +36,10 @@ pub fn done(cluster: &Cluster, via: usize, words: &str) {
                 .any(|why| err.contains(why)),
             "{words}: {err}"
         );
+        refusal = err;
         std::thread::sleep(Duration::from_millis(200));
     }
-    panic!("{words} is never done");
+    panic!("{words} is never done: {refusal}");
 }
 
 /// A shard, as it is listed.

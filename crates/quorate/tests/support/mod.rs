@@ -9,6 +9,7 @@
 pub mod bulk;
 pub mod control;
 pub mod proxy;
+pub mod record;
 pub mod tokens;
 
 use std::io::Read as _;

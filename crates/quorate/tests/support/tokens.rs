@@ -44,6 +44,11 @@ pub struct Sent {
     pub n: u64,
     pub key: String,
     pub fate: Fate,
+    /// When it was first sent and when its fate was known, since the clients were started.
+    pub call: Duration,
+    pub end: Duration,
+    /// The length of the value that was answered.
+    pub length: Option<i64>,
 }
 
 /// The times of a shard's successes, boiled down to the longest time without one.
@@ -61,8 +66,13 @@ pub struct Gap {
 pub struct Load {
     stop: Arc<AtomicBool>,
     gaps: Arc<Vec<Mutex<Gap>>>,
-    started: Instant,
+    pub started: Instant,
     threads: Vec<JoinHandle<Vec<Sent>>>,
+}
+
+/// The `n`th token of a client.
+pub fn token(client: usize, n: u64) -> String {
+    format!("c{client}-{n};")
 }
 
 /// Shard of a slot, when the slots are cut into equal runs.
@@ -95,6 +105,11 @@ impl Load {
     /// Starts `clients` threads, over any of the nodes: client c works on shard c modulo the shards, and `extra`
     /// more on one shard, which so becomes the busiest.
     pub fn start(addrs: &[String], clients: usize, extra: usize) -> Self {
+        Self::paced(addrs, clients, extra, REST)
+    }
+
+    /// The same with another rest after each token.
+    pub fn paced(addrs: &[String], clients: usize, extra: usize, rest: Duration) -> Self {
         let started = Instant::now();
         let gap = Gap {
             last: started,
@@ -117,6 +132,7 @@ impl Load {
                     addrs: addrs.to_vec(),
                     tags: tags[shard].clone(),
                     shard,
+                    rest,
                     started,
                     gaps: gaps.clone(),
                     stop: stop.clone(),
@@ -196,6 +212,7 @@ struct Work {
     addrs: Vec<String>,
     tags: Vec<String>,
     shard: usize,
+    rest: Duration,
     started: Instant,
     gaps: Arc<Vec<Mutex<Gap>>>,
     stop: Arc<AtomicBool>,
@@ -212,16 +229,30 @@ impl Work {
             }
             let tag = &self.tags[n as usize % self.tags.len()];
             let key = format!("{{{tag}}}:{}", n / TOKENS_PER_ROUND);
-            let token = format!("c{}-{n};", self.client);
-            let fate = self.append(&mut connection, &mut node, &key, &token);
-            sent.push(Sent { n, key, fate });
-            std::thread::sleep(REST);
+            let token = token(self.client, n);
+            let call = self.started.elapsed();
+            let (fate, length) = self.append(&mut connection, &mut node, &key, &token);
+            sent.push(Sent {
+                n,
+                key,
+                fate,
+                call,
+                end: self.started.elapsed(),
+                length,
+            });
+            std::thread::sleep(self.rest);
         }
         sent
     }
 
-    /// Appends one token; comes back when it is acknowledged, unknown, or the end has come.
-    fn append(&self, connection: &mut Option<Client>, node: &mut usize, key: &str, token: &str) -> Fate {
+    /// Appends one token; comes back when it is acknowledged, with the value's length, unknown, or the end has come.
+    fn append(
+        &self,
+        connection: &mut Option<Client>,
+        node: &mut usize,
+        key: &str,
+        token: &str,
+    ) -> (Fate, Option<i64>) {
         loop {
             let addr = &self.addrs[*node % self.addrs.len()];
             let client = match connection {
@@ -231,7 +262,7 @@ impl Work {
                     Err(_) => {
                         *node += 1;
                         if self.stop.load(Ordering::Relaxed) {
-                            return Fate::NotApplied;
+                            return (Fate::NotApplied, None);
                         }
                         std::thread::sleep(PAUSE);
                         continue;
@@ -239,18 +270,18 @@ impl Work {
                 },
             };
             match client.command(&[b"APPEND", key.as_bytes(), token.as_bytes()]) {
-                Ok(Reply::Int(_)) => {
+                Ok(Reply::Int(length)) => {
                     let mut gap = self.gaps[self.shard].lock().unwrap();
                     gap.extend(Instant::now(), self.started);
                     gap.acknowledged += 1;
-                    return Fate::Acknowledged;
+                    return (Fate::Acknowledged, Some(length));
                 }
-                Ok(Reply::Error(error)) if error.starts_with("UNKNOWN") => return Fate::Unknown,
+                Ok(Reply::Error(error)) if error.starts_with("UNKNOWN") => return (Fate::Unknown, None),
                 Ok(Reply::Error(error))
                     if error.starts_with("NOTAPPLIED") || error.starts_with("CLUSTERDOWN") =>
                 {
                     if self.stop.load(Ordering::Relaxed) {
-                        return Fate::NotApplied;
+                        return (Fate::NotApplied, None);
                     }
                     std::thread::sleep(PAUSE);
                 }
@@ -259,7 +290,7 @@ impl Work {
                     // Sent, and no answer.
                     *connection = None;
                     *node += 1;
-                    return Fate::Unknown;
+                    return (Fate::Unknown, None);
                 }
             }
         }
