@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{CommandError, Config, Delta, FirstState, GroupId, Groups, Place, PlacementCommand};
-use quorate_raft::mutant;
 use quorate_storage::{ShardId, StoreId};
-
 use quorate_store::first_slots;
 
 use crate::balance::balance;
@@ -141,19 +139,13 @@ fn split(config: &Config, parent: ShardId, child: ShardId, slot: u16) -> Result<
     if slot <= place.start_slot || place.end_slot <= slot {
         return Err(CommandError::SlotNotInside);
     }
-    let group = if mutant!("child-inherits-no-group") {
-        None
-    } else {
-        place.group
-    };
     let left = Place {
         end_slot: slot,
         ..*place
     };
     let right = Place {
         start_slot: slot,
-        end_slot: place.end_slot,
-        group,
+        ..*place
     };
     Ok(Delta {
         shards: BTreeMap::from([(parent, left), (child, right)]),
