@@ -77,6 +77,8 @@ struct Plan {
     /// What the busy shard holds before the clients begin.
     bytes: u64,
     value_bytes: usize,
+    /// How long the disks have for what the load has left to do, before anything is timed.
+    settle: Duration,
     /// How long appends are timed before the snapshot.
     calm: Duration,
 }
@@ -130,6 +132,7 @@ fn run(plan: &Plan) {
     );
     let load = Load::paced(&cluster.addrs(), plan.clients, plan.extra, plan.rest);
     load.wait_progress(20, RECOVERY);
+    std::thread::sleep(plan.settle);
 
     let calm_from = load.started.elapsed();
     std::thread::sleep(plan.calm);
@@ -239,6 +242,7 @@ fn a_shard_is_split_and_moves_under_load() {
         splits: 2,
         bytes: 8 * MIB,
         value_bytes: 4 << 10,
+        settle: Duration::from_secs(1),
         calm: Duration::from_secs(1),
     });
 }
@@ -253,6 +257,7 @@ fn a_gigabyte_is_fed_split_five_times_and_moved_there_and_back() {
         splits: 5,
         bytes: 1024 * MIB,
         value_bytes: 4 << 10,
+        settle: Duration::from_secs(30),
         calm: Duration::from_secs(20),
     });
 }
