@@ -296,11 +296,18 @@ fn x_12_a_read_from_before_a_split() {
             add: Vec::new(),
             remove: vec![StoreId(leader as u64 + 1)],
         };
-        let wish = world.wish(leader, child, remove);
+        let mut wish = world.wish(leader, child, remove.clone());
         let mut gone_for = 0;
         for n in 0..600 {
             others.push(world.begin(client, Call::put("bar", n.to_string()).via(leader)));
             world.run_for(5 * MILLISECOND)?;
+            // The new shard may not have had a leader yet.
+            if matches!(
+                world.told(wish),
+                Some(ClientOutcome::Unknown(_) | ClientOutcome::NotApplied(_))
+            ) {
+                wish = world.wish(leader, child, remove.clone());
+            }
             let is_gone = world.told(wish).is_some() && world.replica(leader, child).is_none();
             gone_for += u64::from(is_gone);
             // What is left of it there goes.
