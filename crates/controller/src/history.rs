@@ -38,10 +38,9 @@ impl History {
     pub fn query(&self, num: i64) -> Config {
         match usize::try_from(num) {
             Ok(num) if num < self.deltas.len() => {
-                let deltas = &self.deltas[..num];
-                deltas
-                    .iter()
-                    .fold(self.first.clone(), |config, delta| config.with(delta))
+                let mut config = self.first.clone();
+                self.deltas[..num].iter().for_each(|delta| config.change(delta));
+                config
             }
             _ => self.newest.clone(),
         }
@@ -55,7 +54,7 @@ impl History {
 
     /// The newest config is changed: there is one more.
     pub(crate) fn push(&mut self, delta: Delta) {
-        self.newest = self.newest.with(&delta);
+        self.newest.change(&delta);
         self.deltas.push(delta);
         assert_eq!(
             self.newest.num,

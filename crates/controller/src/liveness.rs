@@ -73,18 +73,6 @@ impl Liveness {
             StoreState::Unheard
         }
     }
-
-    /// Whether more than half of these stores are not down: otherwise it may be this store that is cut off, and nothing
-    /// is to be replaced (design, section 6).
-    #[must_use]
-    pub fn may_replace(&self, now_us: u64, stores: impl Iterator<Item = StoreId>) -> bool {
-        let (mut all, mut down) = (0, 0);
-        for store in stores {
-            all += 1;
-            down += usize::from(self.state(now_us, store) == StoreState::Down);
-        }
-        2 * down < all
-    }
 }
 
 #[cfg(test)]
@@ -132,18 +120,5 @@ mod tests {
         assert_eq!(liveness.silent_us(2 * SECOND, StoreId(1)), SECOND);
         assert!(liveness.hear(3 * SECOND, 1, &beat(1, 6)));
         assert_eq!(liveness.last(StoreId(1)), Some(&beat(1, 6)));
-    }
-
-    #[test]
-    fn nothing_is_replaced_while_half_of_the_stores_are_down() {
-        let mut liveness = Liveness::new(0);
-        let stores = || (1..=4).map(StoreId);
-        let later = DOWN_AFTER_US;
-        liveness.hear(later, 1, &beat(1, 1));
-        liveness.hear(later, 1, &beat(2, 1));
-        assert!(!liveness.may_replace(later, stores()), "two of four");
-        liveness.hear(later, 1, &beat(3, 1));
-        assert!(liveness.may_replace(later, stores()), "one of four");
-        assert!(!liveness.may_replace(later, std::iter::empty()));
     }
 }

@@ -79,18 +79,15 @@ pub struct Delta {
 }
 
 impl Config {
-    /// The config after this one.
-    #[must_use]
-    pub fn with(&self, delta: &Delta) -> Config {
-        let mut next = self.clone();
-        next.num += 1;
+    /// Makes it the next config.
+    pub fn change(&mut self, delta: &Delta) {
+        self.num += 1;
         for (group, stores) in &delta.groups {
             match stores {
-                Some(stores) => next.groups.insert(*group, stores.clone()),
-                None => next.groups.remove(group),
+                Some(stores) => self.groups.insert(*group, stores.clone()),
+                None => self.groups.remove(group),
             };
         }
-        next.shards.extend(&delta.shards);
-        next
+        self.shards.extend(&delta.shards);
     }
 }

@@ -1,4 +1,4 @@
-//! Groups, configs and their changes. Maps and sets are lists in strictly ascending order.
+//! Groups, and changes of configs. Maps and sets are lists in strictly ascending order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use quorate_storage::ShardId;
 
 use super::writer::put_varint;
 use super::{Reader, Wire};
-use crate::{Config, DecodeError, Delta, GroupId, Place, PlacementCommand};
+use crate::{DecodeError, Delta, GroupId, Place, PlacementCommand};
 
 const TAG_JOIN: u8 = 1;
 const TAG_LEAVE: u8 = 2;
@@ -87,24 +87,6 @@ impl Wire for Place {
             start_slot: reader.narrow("first slot")?,
             end_slot: reader.narrow("end slot")?,
             group: Wire::take(reader)?,
-        })
-    }
-}
-
-impl Wire for Config {
-    const BYTES_MIN: usize = 3;
-
-    fn put(&self, out: &mut Vec<u8>) {
-        put_varint(out, self.num);
-        self.groups.put(out);
-        self.shards.put(out);
-    }
-
-    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Config {
-            num: reader.varint("config number")?,
-            groups: Wire::take(reader)?,
-            shards: Wire::take(reader)?,
         })
     }
 }
