@@ -165,13 +165,7 @@ fn shards(target: &Target) -> Result<Vec<Map<String, Value>>, Failure> {
             }
             Ok(rows)
         }
-        Err(failure) => {
-            eprintln!(
-                "quorate: the controller does not answer, this is what the node knows: {}",
-                failure.message
-            );
-            rows(target, b"SHARDS")
-        }
+        Err(failure) => nodes_own(target, b"SHARDS", &failure),
     }
 }
 
@@ -186,13 +180,16 @@ fn unheard(rows: &[Map<String, Value>]) -> u64 {
 
 /// The stores by the controller's word; by the node's own if the controller does not answer.
 fn stores(target: &Target) -> Result<Vec<Map<String, Value>>, Failure> {
-    rows(target, b"REGISTRY").or_else(|failure| {
-        eprintln!(
-            "quorate: the controller does not answer, this is what the node knows: {}",
-            failure.message
-        );
-        rows(target, b"STORES")
-    })
+    rows(target, b"REGISTRY").or_else(|failure| nodes_own(target, b"STORES", &failure))
+}
+
+/// What the node knows itself, and that it is only that.
+fn nodes_own(target: &Target, what: &[u8], failure: &Failure) -> Result<Vec<Map<String, Value>>, Failure> {
+    eprintln!(
+        "quorate: the controller does not answer, this is what the node knows: {}",
+        failure.message
+    );
+    rows(target, what)
 }
 
 /// The controller's map; empty if it does not answer.

@@ -68,3 +68,54 @@ impl AddressBook {
         Ok(changed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_storage::Incarnation;
+
+    use super::*;
+    use crate::config::ConfigLayer;
+
+    fn config(dir: &std::path::Path, bootstrap: Option<&str>) -> ServerConfig {
+        let layer = ConfigLayer {
+            data: Some(dir.to_owned()),
+            store_id: bootstrap.map(|_| 1),
+            bootstrap: bootstrap.map(|members| members.parse().unwrap()),
+            bootstrap_token: bootstrap.map(|_| "t".to_owned()),
+            ..ConfigLayer::default()
+        };
+        ServerConfig::resolve(layer).unwrap()
+    }
+
+    fn book(dir: &tempfile::TempDir, bootstrap: Option<&str>) -> AddressBook {
+        let data = DataDir::open(dir.path()).unwrap();
+        AddressBook::open(data, StoreId(1), &config(dir.path(), bootstrap)).unwrap()
+    }
+
+    fn says(store: u64, peer: &'static str) -> StoreRecord {
+        StoreRecord {
+            store: StoreId(store),
+            incarnation: Incarnation(1),
+            client: "c:1".into(),
+            peer: peer.into(),
+            http: "h:1".into(),
+        }
+    }
+
+    #[test]
+    fn what_the_controller_says_is_kept_and_what_a_flag_says_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = book(&dir, Some("1=one:7101,2=two:7101"));
+        let changed = first.update(&[says(1, "other:1"), says(2, "other:2"), says(3, "three:1")]);
+        assert_eq!(changed.unwrap(), [(StoreId(3), "three:1".to_owned())]);
+        assert_eq!(first.update(&[says(3, "three:1")]).unwrap(), [], "no news");
+        drop(first);
+        // Without the flag, what was remembered holds until the controller says otherwise.
+        let mut later = book(&dir, None);
+        let addresses = |book: &AddressBook| -> Vec<String> { book.peers().values().cloned().collect() };
+        assert_eq!(addresses(&later), ["two:7101", "three:1"]);
+        later.update(&[says(2, "other:2")]).unwrap();
+        drop(later);
+        assert_eq!(addresses(&book(&dir, None)), ["other:2", "three:1"]);
+    }
+}

@@ -2,8 +2,7 @@
 //!
 //! One message at a time is under way, every so many ticks, or sooner when a shard's leader or place changed. It carries
 //! the shards of which there is news since the controller's leader has acknowledged them, and every so often each of them,
-//! so that it costs little when little happens. Whoever answers in
-//! another term has heard nothing so far, and is told of all.
+//! so that it costs little when little happens. Whoever answers in another term has heard nothing so far, and is told of all.
 
 use quorate_proto::{
     HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, PeerMessage, ShardHeartbeat, ShardMember,
@@ -111,6 +110,16 @@ fn heartbeat_of(replica: &Replica) -> ShardHeartbeat {
         leader: descriptor.replica,
         members: descriptor.membership.members.iter().map(member).collect(),
         bytes: replica.size.bytes(),
+    }
+}
+
+impl Replica {
+    /// The moment, for the machine of a shard that is led here.
+    pub(crate) fn reign(&self, times: Times) -> Reign {
+        Reign {
+            term: self.raft.term(),
+            now_us: times.mono_us,
+        }
     }
 }
 
@@ -256,10 +265,7 @@ impl<E: Engine> Store<E> {
     /// Since when and how the controller is led here; none if it is not.
     fn reign(&self, times: Times) -> Option<Reign> {
         let replica = &self.replicas[self.router.replica_of(CONTROLLER)?];
-        replica.serves().then(|| Reign {
-            term: replica.raft.term(),
-            now_us: times.mono_us,
-        })
+        replica.serves().then(|| replica.reign(times))
     }
 
     /// What the controller answers by what its leader here has heard; none if it is not led here. Nobody confirms that

@@ -16,7 +16,7 @@ use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Read, ReadTime};
 use crate::lanes::Routed;
 use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
-use crate::rsm::{CONTROLLER, Reign};
+use crate::rsm::CONTROLLER;
 use crate::store::Store;
 use crate::{ClientOutcome, Refusal};
 
@@ -334,11 +334,7 @@ impl<E: Engine> Store<E> {
         if let Query::Control(query) = &read.query
             && replica.descriptor.shard == CONTROLLER
         {
-            let reign = Reign {
-                term: replica.raft.term(),
-                now_us: times.mono_us,
-            };
-            let answer = self.machine.query(reign, query);
+            let answer = self.machine.query(replica.reign(times), query);
             self.answer(read.waiter, Outcome::Done(answer));
             return Ok(());
         }

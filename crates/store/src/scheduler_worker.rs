@@ -222,11 +222,12 @@ impl<E: Engine> Store<E> {
             self.scheduler_worker.asks.retain(|_, ask| ask.is_under_way);
             return Ok(());
         }
-        let mut asks = self.scheduler_worker.asks.values();
-        let is_registering = asks.any(|ask| ask.purpose == Purpose::Registration);
         // Not all stores at the same tick.
-        if (self.ticks + self.id().0).is_multiple_of(REGISTER_TICKS) && !is_registering {
-            self.register(times)?;
+        if (self.ticks + self.id().0).is_multiple_of(REGISTER_TICKS) {
+            let mut asks = self.scheduler_worker.asks.values();
+            if asks.all(|ask| ask.purpose != Purpose::Registration) {
+                self.register(times)?;
+            }
         }
         let waiting = self.scheduler_worker.asks.iter();
         let waiting: Vec<u64> = waiting

@@ -63,11 +63,7 @@ fn one_partition(row: &str, delay_ms_max: u64) {
     });
     let leader = net.leader(1, &net.all());
     let minority = [leader, (leader + 1) % 5];
-    let majority: Vec<usize> = net
-        .all()
-        .into_iter()
-        .filter(|node| !minority.contains(node))
-        .collect();
+    let majority = net.all_but(&minority);
     assert_eq!(ask(&mut net.at(leader), "SET 1 13"), ok());
     net.proxy.partition(5, &[&minority, &majority]);
     let elected = net.leader(1, &majority);

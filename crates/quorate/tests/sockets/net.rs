@@ -197,7 +197,11 @@ impl Net {
     }
 
     pub(crate) fn all(&self) -> Vec<usize> {
-        (0..self.nodes()).collect()
+        self.all_but(&[])
+    }
+
+    pub(crate) fn all_but(&self, these: &[usize]) -> Vec<usize> {
+        (0..self.nodes()).filter(|node| !these.contains(node)).collect()
     }
 
     /// Makes a node lead a shard: what it answers then is from its own engine.

@@ -77,11 +77,7 @@ fn t_04_one_partition() {
     net.make_leader(1, leader);
 
     let minority = [leader, (leader + 1) % 5];
-    let majority: Vec<usize> = net
-        .all()
-        .into_iter()
-        .filter(|node| !minority.contains(node))
-        .collect();
+    let majority = net.all_but(&minority);
     net.proxy.partition(5, &[&majority, &minority]);
     let elected = net.leader(1, &majority);
     for (key, value) in [("k1", "changed"), ("k2", "v2")] {

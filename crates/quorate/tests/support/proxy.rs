@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use quorate::rng::Rng;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -81,23 +82,6 @@ pub struct Passed {
     pub lost: u64,
     /// Pieces that were held for a while.
     pub held: u64,
-}
-
-struct Chance(u64);
-
-impl Chance {
-    /// SplitMix64.
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }
 
 impl Proxy {
@@ -244,7 +228,7 @@ async fn direction(
     mut to: OwnedWriteHalf,
     number: u64,
 ) {
-    let mut chance = Chance(shared.seed ^ number.wrapping_mul(0xD134_2543_DE82_EF95));
+    let mut chance = Rng::new(shared.seed ^ number.wrapping_mul(0xD134_2543_DE82_EF95));
     let is_clients = link.0 == End::Clients || link.1 == End::Clients;
     let mut piece = vec![0; PIECE_BYTES];
     loop {

@@ -5,13 +5,12 @@
 use bytes::Bytes;
 use quorate_proto::{ControlCommand, ForwardBody, Manage, Op, StoreRecord};
 use quorate_storage::{Incarnation, ShardId, StoreId};
-use quorate_store::rsm::CONTROLLER;
 use quorate_store::{ClientRequest, RouteMode, Target};
 
 use super::failure::Failure;
 use super::reply::Shape;
 use super::ring::Entry;
-use super::{ClientContext, ClientSession, Handled};
+use super::{ClientContext, ClientSession, Handled, overview};
 use crate::resp::Args;
 
 const REPLICA_USAGE: Failure = Failure::Fixed(
@@ -166,20 +165,7 @@ pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientCon
         peer: address(4),
         http: address(5),
     };
-    let number = session.ring.push(Entry::Single {
-        shape: Shape::Plain,
-        protocol: session.protocol,
-        slot: 0,
-        write: true,
-    });
-    ctx.requests.push(ClientRequest {
-        id: session.request_id(number),
-        stream: u64::from(session.id),
-        target: Target::Shard(CONTROLLER),
-        body: ForwardBody::Write(Op::Control(Box::new(ControlCommand::Admit(record)))),
-        session: None,
-        mode: RouteMode::Proxy,
-        timeout_ms: ctx.node.config.request_timeout_ms,
-    });
+    let body = ForwardBody::Write(Op::Control(Box::new(ControlCommand::Admit(record))));
+    overview::ask(session, Shape::Plain, body, ctx);
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) fn map(session: &mut ClientSession, args: &Args, ctx: &mut ClientCont
     if args.len() != 2 {
         return Err(Failure::Arity("quorate|map"));
     }
-    ask(session, ControlQuery::Shards, ctx);
+    read(session, ControlQuery::Shards, ctx);
     Ok(())
 }
 
@@ -28,22 +28,28 @@ pub(super) fn registry(session: &mut ClientSession, args: &Args, ctx: &mut Clien
     if args.len() != 2 {
         return Err(Failure::Arity("quorate|registry"));
     }
-    ask(session, ControlQuery::Stores, ctx);
+    read(session, ControlQuery::Stores, ctx);
     Ok(())
 }
 
-fn ask(session: &mut ClientSession, query: ControlQuery, ctx: &mut ClientContext<'_>) {
+fn read(session: &mut ClientSession, query: ControlQuery, ctx: &mut ClientContext<'_>) {
+    let body = ForwardBody::Read(Query::Control(query));
+    ask(session, Shape::Controller(query), body, ctx);
+}
+
+/// Asks the controller; `shape` says how its answer is written.
+pub(super) fn ask(session: &mut ClientSession, shape: Shape, body: ForwardBody, ctx: &mut ClientContext<'_>) {
     let number = session.ring.push(Entry::Single {
-        shape: Shape::Controller(query),
+        shape,
         protocol: session.protocol,
         slot: 0,
-        write: false,
+        write: matches!(body, ForwardBody::Write(_)),
     });
     ctx.requests.push(ClientRequest {
         id: session.request_id(number),
         stream: u64::from(session.id),
         target: Target::Shard(CONTROLLER),
-        body: ForwardBody::Read(Query::Control(query)),
+        body,
         session: None,
         mode: RouteMode::Proxy,
         timeout_ms: ctx.node.config.request_timeout_ms,

@@ -146,3 +146,28 @@ fn peers_are_remembered_and_a_spoilt_list_is_named() {
         Err(DataDirError::Damaged { .. })
     ));
 }
+
+/// P7: a store that dies before it hears its id asks again as the same one, and a new store in the directory does not.
+#[test]
+fn p7_a_store_that_joins_asks_as_the_same_one_until_it_is_formatted() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Incarnation(0xabc);
+    assert_eq!(open(&dir).joining_as(first).unwrap(), first);
+    let data = open(&dir);
+    assert_eq!(data.identity().unwrap(), None, "still an empty directory");
+    assert_eq!(data.joining_as(Incarnation(5)).unwrap(), first);
+    data.begin_format().unwrap();
+    assert_eq!(
+        data.joining_as(Incarnation(6)).unwrap(),
+        first,
+        "nor does formatting end it"
+    );
+    data.end_format(&identity()).unwrap();
+    assert_eq!(data.joining_as(Incarnation(7)).unwrap(), Incarnation(7));
+    fs::write(dir.path().join("JOINING"), "not a number").unwrap();
+    let error = data.joining_as(first).unwrap_err().to_string();
+    assert!(
+        error.contains("JOINING") && error.contains("remove it"),
+        "{error}"
+    );
+}

@@ -37,18 +37,21 @@ fn wishes() -> Vec<Manage> {
     all
 }
 
+/// Three nodes, the one that leads, and another.
+fn three() -> (Cluster, usize, usize) {
+    let options = StoreOptions {
+        low_space_bytes: 0,
+        ..StoreOptions::default()
+    };
+    let mut cluster = Cluster::new(3, &options);
+    let leader = cluster.wait_leader();
+    (cluster, leader, (leader + 1) % 3)
+}
+
 /// Keys have shards by the version; membership changes move no key, so that conf_ver stops no request.
 #[test]
 fn ps_09_a_request_is_stopped_by_another_version_and_not_by_another_conf_ver() {
-    let mut cluster = Cluster::new(
-        3,
-        &StoreOptions {
-            low_space_bytes: 0,
-            ..StoreOptions::default()
-        },
-    );
-    let leader = cluster.wait_leader();
-    let other = (leader + 1) % 3;
+    let (mut cluster, leader, other) = three();
     cluster.put(other, leader, "k", "1");
     let mut requests = vec![put("k", "2"), get("k")];
     requests.extend(wishes().into_iter().map(ForwardBody::Manage));
@@ -76,15 +79,7 @@ fn ps_09_a_request_is_stopped_by_another_version_and_not_by_another_conf_ver() {
 /// After a split, a request by the old version is answered with what serves its slot: shard, epoch, leader.
 #[test]
 fn ps_09_the_answer_to_a_stale_request_is_what_serves_its_slot_now() {
-    let mut cluster = Cluster::new(
-        3,
-        &StoreOptions {
-            low_space_bytes: 0,
-            ..StoreOptions::default()
-        },
-    );
-    let leader = cluster.wait_leader();
-    let other = (leader + 1) % 3;
+    let (mut cluster, leader, other) = three();
     let before = cluster.nodes[leader].store.descriptor(SHARD).unwrap().epoch;
     let child = ShardId(60);
     let ids = SplitIds {
