@@ -75,9 +75,16 @@ fn hb_12_what_a_deposed_leader_said_comes_late() {
                 Verdict::Pass
             }
         });
+        let told = |world: &World| {
+            world
+                .counters(deposed)
+                .map_or(0, |counters| counters.shard_heartbeats_sent)
+        };
+        let before = told(&world);
         world.transfer_leader(1, deposed)?;
-        // It says so at its next tick, and is not heard.
-        world.run_for(100 * MILLISECOND + chance.below(SECOND / 2))?;
+        // It says so, once its last heartbeat is answered or taken to be lost, and is not heard for now.
+        world.wait_until("it says that it leads", 10 * SECOND, |world| told(world) > before)?;
+        world.run_for(chance.below(SECOND / 2))?;
         world.transfer_leader(1, next)?;
         world.run_for(late_us + SECOND)?;
         assert_eq!(world.leaders(1).len(), 1, "the leaders stay");
