@@ -1,42 +1,35 @@
 //! A real Redis beside a session of ours.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::{FakeStore, Harness, encode, view};
 
-/// A Redis of our own, killed at the end.
+/// A Redis of our own, killed at the end. It listens on a socket file and on no port: a port that was free a moment ago may
+/// be another test's by the time that Redis binds it.
 pub struct Redis {
     process: Child,
-    port: u16,
+    socket: PathBuf,
 }
 
 impl Redis {
     pub fn start() -> Option<Redis> {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let socket = std::env::temp_dir().join(format!("quorate-redis-{}-{number}", std::process::id()));
         let process = Command::new("redis-server")
-            .args([
-                "--port",
-                &port.to_string(),
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--bind",
-                "127.0.0.1",
-            ])
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"])
+            .arg(&socket)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .current_dir(std::env::temp_dir())
             .spawn();
         match process {
-            Ok(process) => Some(Redis { process, port }),
+            Ok(process) => Some(Redis { process, socket }),
             Err(error) => {
                 assert_ne!(
                     std::env::var("CI").as_deref(),
@@ -52,10 +45,9 @@ impl Redis {
     pub fn connect(&self) -> Peer {
         let end = Instant::now() + Duration::from_secs(20);
         loop {
-            match TcpStream::connect(("127.0.0.1", self.port)) {
+            match UnixStream::connect(&self.socket) {
                 Ok(socket) => {
                     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-                    socket.set_nodelay(true).unwrap();
                     return Peer { socket, marks: 0 };
                 }
                 Err(error) => assert!(Instant::now() < end, "redis-server does not answer: {error}"),
@@ -69,12 +61,13 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
 
 /// A connection to Redis.
 pub struct Peer {
-    socket: TcpStream,
+    socket: UnixStream,
     marks: u32,
 }
 
