@@ -4,8 +4,8 @@
 //! commands of shard 0's log and keeps its rows. Nothing here does I/O or reads a clock.
 //!
 //! What is replicated is what must not be forgotten or given twice: what the cluster began with, the next id, which
-//! incarnation of each store is the one that its id belongs to, with its addresses (P7), and the configs: which stores
-//! form which group, and which group is to hold which shard.
+//! incarnation of each store is the one that its id belongs to, with its addresses and labels (P7), what stores are used for,
+//! and the configs: which stores form which group, and which group is to hold which shard.
 //!
 //! What is not replicated is what can be asked anew: where the shards are ([`ShardMap`]) and which stores live
 //! ([`Liveness`]). The leader knows it from heartbeats ([`Overview`]), and whoever leads next begins again.
@@ -18,6 +18,7 @@ mod placement;
 mod rows;
 mod shard_map;
 mod state;
+mod stores;
 
 pub use balance::balance;
 pub use history::History;

@@ -1,6 +1,6 @@
 //! What the controller's leader hears of the cluster. Never replicated: whoever leads next hears it anew.
 
-use quorate_proto::{Heartbeat, ShardRow, StoreRecord, StoreRow};
+use quorate_proto::{Heartbeat, Service, ShardRow, StoreRecord, StoreRow};
 use quorate_raft::{Term, mutant};
 use quorate_store::rsm::Reign;
 
@@ -63,11 +63,12 @@ impl Overview {
     pub fn store_rows<'a>(
         &self,
         now_us: u64,
-        stores: impl Iterator<Item = &'a StoreRecord>,
+        stores: impl Iterator<Item = (&'a StoreRecord, Service)>,
     ) -> Vec<StoreRow> {
         let counts = self.map.counts();
-        let row = |record: &StoreRecord| StoreRow {
+        let row = |(record, service): (&StoreRecord, Service)| StoreRow {
             record: record.clone(),
+            service,
             state: self.liveness.state(now_us, record.store),
             silent_ms: self.liveness.silent_us(now_us, record.store) / 1000,
             last: self.liveness.last(record.store).cloned(),

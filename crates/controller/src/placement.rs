@@ -50,6 +50,26 @@ pub(crate) fn newcomer(config: &Config, store: StoreId) -> Option<Delta> {
     })
 }
 
+/// A store is gone for good: its group goes on without it. None if it is in no group.
+///
+/// # Errors
+/// Nobody would be left in the group.
+pub(crate) fn removal(config: &Config, store: StoreId) -> Result<Option<Delta>, CommandError> {
+    let mut groups = config.groups.iter();
+    let Some((group, stores)) = groups.find(|(_, stores)| stores.contains(&store)) else {
+        return Ok(None);
+    };
+    let mut stores = stores.clone();
+    stores.remove(&store);
+    if stores.is_empty() {
+        return Err(CommandError::GroupEmptied);
+    }
+    Ok(Some(Delta {
+        groups: BTreeMap::from([(*group, Some(stores))]),
+        ..Delta::default()
+    }))
+}
+
 /// What the command changes of the config; none: nothing, because it holds already.
 ///
 /// # Errors

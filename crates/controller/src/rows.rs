@@ -4,15 +4,17 @@
 //! 'b'  ->  what the cluster began with: version:u8, FirstState
 //! 'c' num:u64 BE  ->  what the config of that number changed: version:u8, Delta; from the second on, as the first
 //!         follows from what the cluster began with
+//! 'd' store:u64 BE  ->  what the store is used for: version:u8, Service; none for an active one
 //! 'i'  ->  version:u8 next_id:u64 LE
 //! 's' store:u64  ->  how the store registered: version:u8, StoreRecord
 //! ```
 
 use bytes::{Buf, Bytes};
 use quorate_proto::{
-    Delta, FirstState, StoreRecord, decode_delta, decode_first_state, decode_store_record, encode_delta,
-    encode_first_state, encode_store_record,
+    Delta, FirstState, Service, StoreRecord, decode_delta, decode_first_state, decode_service,
+    decode_store_record, encode_delta, encode_first_state, encode_service, encode_store_record,
 };
+use quorate_storage::StoreId;
 
 /// The row of what the cluster began with.
 pub(crate) const FIRST: &[u8] = b"b";
@@ -23,6 +25,9 @@ pub(crate) const STORE: u8 = b's';
 
 /// First byte of the row of a config.
 pub(crate) const CONFIG: u8 = b'c';
+
+/// First byte of the row of what a store is used for.
+pub(crate) const SERVICE: u8 = b'd';
 
 /// The newest version of a row of this module that is read, and the one that is written.
 const VERSION: u8 = 1;
@@ -93,4 +98,21 @@ pub(crate) fn read_store(row: &Bytes, value: &Bytes) -> Result<StoreRecord, Stri
         ));
     }
     Ok(record)
+}
+
+pub(crate) fn service_row(store: StoreId, service: Service) -> (Bytes, Bytes) {
+    let mut row = vec![SERVICE];
+    row.extend_from_slice(&store.0.to_be_bytes());
+    let mut value = Vec::new();
+    encode_service(&mut value, &service);
+    (row.into(), value.into())
+}
+
+/// The store and what it is used for, which is something else than nothing in particular.
+pub(crate) fn read_service(row: &Bytes, value: &Bytes) -> Result<(StoreId, Service), String> {
+    let service = decode_service(value).map_err(|error| format!("what a store is used for: {error}"))?;
+    match (row.get(1..).and_then(|id| <[u8; 8]>::try_from(id).ok()), service) {
+        (Some(id), Service::Draining | Service::Removed) => Ok((StoreId(u64::from_be_bytes(id)), service)),
+        _ => Err(format!("{service:?} in row \"{}\"", row.escape_ascii())),
+    }
 }

@@ -3,11 +3,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState,
-    Heartbeat, IDS_MAX, PlacementCommand, StoreRecord, encode_admission, encode_shards, encode_store_rows,
-    encode_stores,
+    Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState, Heartbeat, IDS_MAX,
+    PlacementCommand, Service, StoreRecord, encode_shards, encode_store_rows,
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
@@ -16,6 +14,7 @@ use quorate_store::rsm::{Reign, RowChanges, StateMachine};
 
 use crate::history::History;
 use crate::overview::Overview;
+use crate::stores::detached;
 use crate::{placement, rows};
 
 /// The controller's replicated state.
@@ -25,14 +24,17 @@ use crate::{placement, rows};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Controller {
     /// What the cluster began with; none before.
-    first: Option<FirstState>,
+    pub(crate) first: Option<FirstState>,
     next_id: u64,
-    /// How each store registered last; a subset of the stores that the cluster began with.
-    stores: BTreeMap<StoreId, StoreRecord>,
+    /// How each store registered last: those that the cluster began with, and those that were admitted. Removed ones stay,
+    /// so that their ids are not given again.
+    pub(crate) stores: BTreeMap<StoreId, StoreRecord>,
+    /// What stores are used for; those that are not in it are active.
+    pub(crate) services: BTreeMap<StoreId, Service>,
     /// The configs there have been; config 0 alone before the cluster began.
-    history: History,
+    pub(crate) history: History,
     /// What was heard in the term in which this replica leads, or led last.
-    overview: Option<Overview>,
+    pub(crate) overview: Option<Overview>,
 }
 
 impl Controller {
@@ -54,75 +56,6 @@ impl Controller {
         &self.stores
     }
 
-    /// P7: an id belongs to the incarnation that it was first seen with.
-    fn register(&mut self, record: &StoreRecord, rows: &mut RowChanges) -> Result<Answer, CommandError> {
-        let first = self.first.as_ref().ok_or(CommandError::NotBootstrapped)?;
-        if !first.stores.contains(&record.store) && !self.stores.contains_key(&record.store) {
-            return Err(CommandError::UnknownStore);
-        }
-        check_addresses(record)?;
-        let known = self.stores.get(&record.store);
-        if known.is_some_and(|known| known.incarnation != record.incarnation)
-            && !mutant!("registered-under-the-id-of-another")
-        {
-            return Err(CommandError::OtherIncarnation);
-        }
-        if known != Some(record) {
-            self.set_store(record, rows);
-        }
-        Ok(self.registered())
-    }
-
-    /// A new store gets an id, once for each incarnation (P7).
-    fn admit(&mut self, record: &StoreRecord, rows: &mut RowChanges) -> Result<Answer, CommandError> {
-        let first = self.first.as_ref().ok_or(CommandError::NotBootstrapped)?;
-        let cluster = first.cluster;
-        if record.store != StoreId(0) {
-            return Err(CommandError::OutOfRange);
-        }
-        check_addresses(record)?;
-        let mut known = self.stores.values();
-        let known = known.find(|known| known.incarnation == record.incarnation);
-        let store = match known {
-            Some(known) => known.store,
-            // Stores are counted by themselves. None is ever forgotten, so no id is given twice.
-            None => {
-                let ids = first.stores.iter().chain(self.stores.keys());
-                StoreId(ids.fold(0, |last, store| last.max(store.0)) + 1)
-            }
-        };
-        let record = StoreRecord {
-            store,
-            ..record.clone()
-        };
-        if self.stores.get(&store) != Some(&record) {
-            self.set_store(&record, rows);
-        }
-        if let Some(delta) = placement::newcomer(self.history.newest(), store) {
-            self.push_config(delta, rows);
-        }
-        let admission = Admission {
-            cluster,
-            store,
-            stores: self.stores.values().cloned().collect(),
-        };
-        let mut bytes = Vec::new();
-        encode_admission(&mut bytes, &admission);
-        Ok(Answer::Bulk(bytes.into()))
-    }
-
-    /// Every store that has registered, for whoever asks where they are.
-    fn registered(&self) -> Answer {
-        let stores: Vec<StoreRecord> = self.stores.values().cloned().collect();
-        Answer::Bulk(encode_stores(&stores))
-    }
-
-    fn set_store(&mut self, record: &StoreRecord, rows: &mut RowChanges) {
-        let (row, value) = rows::store_row(record);
-        rows.push((row, Some(value)));
-        self.stores.insert(record.store, detached(record));
-    }
-
     /// The configs there have been.
     #[must_use]
     pub fn history(&self) -> &History {
@@ -140,7 +73,7 @@ impl Controller {
         Ok(Answer::Int(self.history.newest().num as i64))
     }
 
-    fn push_config(&mut self, delta: Delta, rows: &mut RowChanges) {
+    pub(crate) fn push_config(&mut self, delta: Delta, rows: &mut RowChanges) {
         let (row, value) = rows::config_row(self.history.newest().num + 1, &delta);
         rows.push((row, Some(value)));
         self.history.push(delta);
@@ -212,6 +145,10 @@ impl StateMachine for Controller {
                     self.history.push(delta);
                 }
                 rows::NEXT_ID => self.next_id = rows::read_next_id(value)?,
+                [rows::SERVICE, ..] => {
+                    let (store, service) = rows::read_service(row, value)?;
+                    self.services.insert(store, service);
+                }
                 [rows::STORE, ..] => {
                     let record = rows::read_store(row, value)?;
                     self.stores.insert(record.store, detached(&record));
@@ -238,15 +175,32 @@ impl StateMachine for Controller {
             ControlCommand::AllocateIds { count } => self.allocate_ids(*count, rows),
             ControlCommand::Register(record) => self.register(record, rows),
             ControlCommand::Admit(record) => self.admit(record, rows),
+            ControlCommand::SetStore { store, service } => self.set_service(*store, *service, rows),
             ControlCommand::Place(command) => self.place(command, rows),
         };
         answer.unwrap_or_else(Answer::Error)
     }
 
-    /// A store that another one's id belongs to is not heard (P7), nor is one that has not registered so far.
+    fn consider(&self, reign: Option<Reign>, command: &ControlCommand) -> Result<(), CommandError> {
+        match command {
+            ControlCommand::SetStore {
+                store,
+                service: Service::Removed,
+            } => self.consider_removal(reign, *store),
+            ControlCommand::Bootstrap(_)
+            | ControlCommand::AllocateIds { .. }
+            | ControlCommand::Register(_)
+            | ControlCommand::Admit(_)
+            | ControlCommand::SetStore { .. }
+            | ControlCommand::Place(_) => Ok(()),
+        }
+    }
+
+    /// A store that another one's id belongs to is not heard (P7), nor is one that has not registered so far, or was
+    /// removed.
     fn hear(&mut self, reign: Reign, beat: &Heartbeat) -> Option<u64> {
         let known = self.stores.get(&beat.store.store)?;
-        if known.incarnation != beat.store.incarnation {
+        if known.incarnation != beat.store.incarnation || self.check_removed(known.store).is_err() {
             return None;
         }
         self.overview.take_if(|overview| !overview.is_of(reign));
@@ -261,30 +215,11 @@ impl StateMachine for Controller {
         };
         Answer::Bulk(match query {
             ControlQuery::Stores => {
-                encode_store_rows(&overview.store_rows(reign.now_us, self.stores.values()))
+                let stores = self.stores.values();
+                let stores = stores.map(|record| (record, self.service(record.store)));
+                encode_store_rows(&overview.store_rows(reign.now_us, stores))
             }
             ControlQuery::Shards => encode_shards(&overview.shard_rows(reign.now_us)),
         })
-    }
-}
-
-fn check_addresses(record: &StoreRecord) -> Result<(), CommandError> {
-    let addresses = [&record.client, &record.peer, &record.http];
-    let is_long = addresses.iter().any(|address| address.len() > ADDRESS_BYTES_MAX);
-    if is_long {
-        Err(CommandError::OutOfRange)
-    } else {
-        Ok(())
-    }
-}
-
-/// A record that keeps nothing alive: what is decoded refers to the whole batch of entries that it came with.
-fn detached(record: &StoreRecord) -> StoreRecord {
-    let copy = |address: &Bytes| Bytes::copy_from_slice(address);
-    StoreRecord {
-        client: copy(&record.client),
-        peer: copy(&record.peer),
-        http: copy(&record.http),
-        ..*record
     }
 }

@@ -165,6 +165,7 @@ fn record(store: u64, incarnation: u128, client: &'static str) -> StoreRecord {
         client: client.into(),
         peer: "host:7101".into(),
         http: "host:7201".into(),
+        labels: [("zone".into(), "a".into())].into(),
     }
 }
 
@@ -216,6 +217,13 @@ fn x_04_an_id_belongs_to_the_incarnation_that_it_was_first_seen_with() {
                 ..record(2, 7, "a:1")
             },
             CommandError::OutOfRange,
+        ),
+        (
+            StoreRecord {
+                labels: [("zone".into(), "".into())].into(),
+                ..record(2, 7, "a:1")
+            },
+            CommandError::WrongLabels,
         ),
     ] {
         let answer = hosted.apply(&ControlCommand::Register(wrong));

@@ -5,11 +5,13 @@ mod support;
 use bytes::Bytes;
 use quorate_controller::{Controller, DEFAULT_GROUP};
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, GroupId, Groups, PlacementCommand,
-    StoreRecord, decode_admission,
+    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, Epoch, GroupId, Groups,
+    Heartbeat, Labels, MemberRole, PlacementCommand, Service, ShardHeartbeat, ShardMember, StoreHeartbeat,
+    StoreRecord, decode_admission, decode_store_rows,
 };
-use quorate_storage::{ClusterId, Incarnation, StoreId};
-use quorate_store::rsm::StateMachine;
+use quorate_raft::{ReplicaId, Term};
+use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
+use quorate_store::rsm::{Reign, StateMachine};
 use support::Hosted;
 
 fn newcomer(incarnation: u128, peer: &'static str) -> StoreRecord {
@@ -19,6 +21,7 @@ fn newcomer(incarnation: u128, peer: &'static str) -> StoreRecord {
         client: Bytes::from_static(b"c"),
         peer: Bytes::from_static(peer.as_bytes()),
         http: Bytes::from_static(b"h"),
+        labels: Labels::new(),
     }
 }
 
@@ -92,4 +95,189 @@ fn what_is_no_new_store_is_refused() {
     let mut unbegun = Controller::default();
     let answer = unbegun.apply(0, &ControlCommand::Admit(newcomer(77, "a:1")), &mut Vec::new());
     assert_eq!(answer, Answer::Error(CommandError::NotBootstrapped));
+}
+
+fn set(hosted: &mut Hosted, store: u64, service: Service) -> Answer {
+    let store = StoreId(store);
+    hosted.apply(&ControlCommand::SetStore { store, service })
+}
+
+/// The beginning's stores are 1, 2 and 5.
+#[test]
+fn a_store_is_drained_and_comes_back_or_is_removed_for_good() {
+    let mut hosted = Hosted::begun(4);
+    let admitted = admit(&mut hosted, newcomer(77, "a:1")).unwrap().store;
+    assert_eq!(admitted, StoreId(6));
+    for store in [1, 6, 6] {
+        assert_eq!(set(&mut hosted, store, Service::Draining), Answer::Ok);
+    }
+    assert_eq!(
+        hosted.machine.draining().collect::<Vec<_>>(),
+        [StoreId(1), admitted]
+    );
+    for _ in 0..2 {
+        assert_eq!(set(&mut hosted, 1, Service::Active), Answer::Ok);
+    }
+    assert_eq!(hosted.machine.draining().collect::<Vec<_>>(), [admitted]);
+
+    let num = hosted.newest().num;
+    for _ in 0..2 {
+        assert_eq!(set(&mut hosted, 6, Service::Removed), Answer::Ok);
+        assert_eq!(hosted.newest().num, num + 1, "its group goes on without it");
+    }
+    assert!(!hosted.newest().groups[&DEFAULT_GROUP].contains(&admitted));
+    assert_eq!(hosted.machine.service(admitted), Service::Removed);
+    // P7: nobody comes back under the id, neither it nor another, and nobody gets it again.
+    let mut back = newcomer(77, "a:1");
+    assert_eq!(admit(&mut hosted, back.clone()), Err(CommandError::StoreRemoved));
+    back.store = admitted;
+    let removed = Answer::Error(CommandError::StoreRemoved);
+    assert_eq!(hosted.apply(&ControlCommand::Register(back)), removed);
+    for service in [Service::Active, Service::Draining] {
+        assert_eq!(set(&mut hosted, 6, service), removed);
+    }
+    let next = admit(&mut hosted, newcomer(78, "b:1")).unwrap();
+    assert_eq!(next.store, StoreId(7));
+    let told: Vec<StoreId> = next.stores.iter().map(|record| record.store).collect();
+    assert_eq!(told, [StoreId(7)], "nobody looks for a store that is gone");
+}
+
+#[test]
+fn what_cannot_become_of_a_store_is_refused() {
+    let mut hosted = Hosted::begun(4);
+    for (store, service, why) in [
+        (9, Service::Draining, CommandError::UnknownStore),
+        (9, Service::Active, CommandError::UnknownStore),
+        (2, Service::Removed, CommandError::NotDraining),
+    ] {
+        assert_eq!(
+            set(&mut hosted, store, service),
+            Answer::Error(why),
+            "{store} {service:?}"
+        );
+    }
+    for store in [1, 2, 5] {
+        assert_eq!(set(&mut hosted, store, Service::Draining), Answer::Ok);
+    }
+    for (store, answer) in [
+        (1, Answer::Ok),
+        (2, Answer::Ok),
+        (5, Answer::Error(CommandError::GroupEmptied)),
+    ] {
+        assert_eq!(set(&mut hosted, store, Service::Removed), answer, "{store}");
+    }
+}
+
+/// Shards of one cluster as they are told of: shard 0, and one with all slots.
+fn shard(shard: u64, stores: &[u64]) -> ShardHeartbeat {
+    let member = |store: &u64| ShardMember {
+        replica: ReplicaId(100 + store),
+        store: StoreId(*store),
+        role: MemberRole::Voter,
+        is_pending: false,
+    };
+    ShardHeartbeat {
+        shard: ShardId(shard),
+        start_slot: 0,
+        end_slot: if shard == 0 { 0 } else { 16384 },
+        epoch: Epoch {
+            conf_ver: 1,
+            version: 1,
+        },
+        term: Term(2),
+        leader: ReplicaId(100 + stores[0]),
+        members: stores.iter().map(member).collect(),
+        bytes: None,
+    }
+}
+
+fn beat(store: u64, seq: u64, replicas: u32, shards: &[ShardHeartbeat]) -> Heartbeat {
+    Heartbeat {
+        seq,
+        store: StoreHeartbeat {
+            store: StoreId(store),
+            incarnation: Incarnation(u128::from(store)),
+            process: 1,
+            replicas,
+            leads: 0,
+            available_bytes: None,
+            is_full: false,
+            is_slow: false,
+        },
+        shards: shards.to_vec(),
+    }
+}
+
+#[test]
+fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
+    let mut hosted = Hosted::begun(1);
+    for store in [1, 2, 5] {
+        let mut record = newcomer(u128::from(store), "a:1");
+        record.store = StoreId(store);
+        record.labels = [("zone".into(), "b".into())].into();
+        let answer = hosted.apply(&ControlCommand::Register(record));
+        assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
+    }
+    assert_eq!(hosted.machine.zone(StoreId(5)), Some(&Bytes::from_static(b"b")));
+    let remove = ControlCommand::SetStore {
+        store: StoreId(5),
+        service: Service::Removed,
+    };
+    let reign = |seconds: u64| Reign {
+        term: Term(3),
+        now_us: seconds * 1_000_000,
+    };
+    let considered = |hosted: &Hosted, seconds| hosted.machine.consider(Some(reign(seconds)), &remove);
+    assert_eq!(
+        considered(&hosted, 1),
+        Ok(()),
+        "applying says that it is not draining"
+    );
+    set(&mut hosted, 5, Service::Draining);
+    let not_yet = Err(CommandError::NotHeardYet);
+    assert_eq!(considered(&hosted, 1), not_yet);
+    assert_eq!(
+        hosted.machine.consider(None, &remove),
+        not_yet,
+        "its leader has just begun"
+    );
+    let hears = |hosted: &mut Hosted, seconds, beat: &Heartbeat| {
+        assert!(hosted.machine.hear(reign(seconds), beat).is_some());
+    };
+    hears(&mut hosted, 1, &beat(1, 1, 2, &[shard(1, &[1, 2])]));
+    assert_eq!(considered(&hosted, 1), not_yet, "shard 0 was not told of");
+    hears(&mut hosted, 2, &beat(1, 2, 2, &[shard(0, &[1, 5])]));
+    let holds = Err(CommandError::HoldsReplicas);
+    assert_eq!(considered(&hosted, 2), holds);
+    let mut gone = shard(0, &[1, 2]);
+    gone.epoch.conf_ver = 2;
+    hears(&mut hosted, 3, &beat(1, 3, 2, &[gone]));
+    assert_eq!(
+        considered(&hosted, 3),
+        Ok(()),
+        "it was not heard, and nobody counts on it"
+    );
+    hears(&mut hosted, 4, &beat(5, 1, 1, &[]));
+    assert_eq!(
+        considered(&hosted, 4),
+        holds,
+        "it is still about to erase something"
+    );
+    assert_eq!(considered(&hosted, 14), Ok(()), "it died");
+    hears(&mut hosted, 15, &beat(5, 2, 0, &[]));
+    assert_eq!(considered(&hosted, 15), Ok(()));
+    assert_eq!(hosted.machine.apply(7, &remove, &mut Vec::new()), Answer::Ok);
+    assert_eq!(hosted.machine.hear(reign(16), &beat(5, 3, 0, &[])), None);
+    let Answer::Bulk(rows) = hosted.machine.query(reign(16), &ControlQuery::Stores) else {
+        panic!("no stores");
+    };
+    let services: Vec<_> = decode_store_rows(&rows).unwrap();
+    let services: Vec<_> = services
+        .iter()
+        .map(|row| (row.record.store.0, row.service))
+        .collect();
+    assert_eq!(
+        services,
+        [(1, Service::Active), (2, Service::Active), (5, Service::Removed)]
+    );
 }

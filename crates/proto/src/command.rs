@@ -453,6 +453,27 @@ pub enum CommandError {
         "ERR the store's id was first seen with another incarnation: its disk was wiped, and it may only come back under a new id"
     )]
     OtherIncarnation,
+    /// A store that was removed.
+    #[error(
+        "ERR the store was removed and its id is gone for good; with an empty directory it can join under a new one"
+    )]
+    StoreRemoved,
+    /// A store is to be removed that is not draining.
+    #[error("ERR only a store that is draining can be removed: drain it first")]
+    NotDraining,
+    /// A store is to be removed that still has something.
+    #[error("BUSY the store still holds replicas; send the command again when they have been moved away")]
+    HoldsReplicas,
+    /// The controller's leader knows too little so far.
+    #[error(
+        "BUSY the controller's leader has not heard of all shards and stores since it was elected; send the command again"
+    )]
+    NotHeardYet,
+    /// A store with labels that it cannot have.
+    #[error(
+        "ERR a store has at most 16 labels, with names and values of 1 to 64 letters, digits and - _ . / :"
+    )]
+    WrongLabels,
     /// A command of the controller that asks for nothing, or for too much.
     #[error("ERR the controller's command is out of range")]
     OutOfRange,
@@ -468,6 +489,12 @@ pub enum CommandError {
     /// A store is to be in two groups.
     #[error("ERR the store is in another group; it can be in one only")]
     StoreElsewhere,
+    /// The last store of a group is to go, or a group is to come without any.
+    #[error("ERR the group would be left without stores; let the group leave, or give it other stores first")]
+    GroupEmptied,
+    /// The last group is to leave, and somebody has to hold the shards.
+    #[error("ERR the last group cannot leave: nobody would hold its shards; join another group first")]
+    LastGroup,
     /// A shard is meant that is not there.
     #[error("ERR there is no shard with that id; `config` lists the shards")]
     UnknownShard,

@@ -1,5 +1,7 @@
 //! What is asked of the controller, the state machine of shard 0.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use quorate_storage::{ClusterId, Incarnation, StoreId};
 
@@ -19,12 +21,21 @@ pub enum ControlCommand {
     /// A store says at each start, and now and then, who it is and where it can be reached. Answers all stores that have
     /// registered, in the order of their ids: a [`Bulk`](crate::Answer::Bulk) for
     /// [`decode_stores`](crate::decode_stores); refused for a store that has no id
-    /// of this cluster, and for another incarnation than the first that the id was seen with (P7).
+    /// of this cluster, for another incarnation than the first that the id was seen with (P7), and for one that was
+    /// removed.
     Register(StoreRecord),
     /// A new store asks for an id, and gets it for good: asked again by the same incarnation, it is the same. The
     /// record's [`store`](StoreRecord::store) is 0, for it has none yet. It is put into the only group, if there is but
     /// one. Answers an [`Admission`] ([`Answer::Bulk`](crate::Answer::Bulk)).
     Admit(StoreRecord),
+    /// What a store is to be used for. Answers Ok, also if that holds already. Refused for a store that was removed; and
+    /// only a store that is draining can be removed, which takes it out of its group for good.
+    SetStore {
+        /// The store.
+        store: StoreId,
+        /// What becomes of it.
+        service: Service,
+    },
     /// Which group is to hold which shard. Answers the number of the newest config ([`Answer::Int`](crate::Answer::Int)).
     Place(PlacementCommand),
 }
@@ -53,6 +64,42 @@ pub struct StoreRecord {
     pub peer: Bytes,
     /// Where tools reach it.
     pub http: Bytes,
+    /// What its operator says of it, such as its zone.
+    pub labels: Labels,
+}
+
+/// What a store is used for, by its operators' will.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
+pub enum Service {
+    /// Replicas may be placed on it.
+    #[default]
+    Active,
+    /// Its replicas are moved away, and it is given none.
+    Draining,
+    /// It is gone, and its id with it: whoever comes under that is refused (P7).
+    Removed,
+}
+
+/// Names and values. Checked by [`are_labels`].
+pub type Labels = BTreeMap<Bytes, Bytes>;
+
+/// The label that says what is likely to fail together: replicas of a shard are spread over zones.
+pub const ZONE: &[u8] = b"zone";
+/// Labels of a store.
+pub const LABELS_MAX: usize = 16;
+/// Bytes of a label's name, and of its value.
+pub const LABEL_BYTES_MAX: usize = 64;
+
+/// Whether a store may have these labels: at most [`LABELS_MAX`]; names and values of 1 to [`LABEL_BYTES_MAX`] letters,
+/// digits and `-` `_` `.` `/` `:`.
+#[must_use]
+pub fn are_labels(labels: &Labels) -> bool {
+    let is_text = |text: &Bytes| {
+        let mut bytes = text.iter();
+        (1..=LABEL_BYTES_MAX).contains(&text.len())
+            && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_./:".contains(byte))
+    };
+    labels.len() <= LABELS_MAX && labels.iter().all(|(name, value)| is_text(name) && is_text(value))
 }
 
 /// What a new store is told.

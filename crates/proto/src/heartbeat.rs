@@ -6,7 +6,7 @@
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{Incarnation, ShardId, StoreId};
 
-use crate::{Epoch, StoreRecord};
+use crate::{Epoch, Service, StoreRecord};
 
 /// Shards in one [`Heartbeat`], at most; with more, the store sends the next one when this one is answered.
 pub const HEARTBEAT_SHARDS_MAX: usize = 512;
@@ -118,6 +118,8 @@ pub struct HeartbeatAnswer {
 pub struct StoreRow {
     /// How it registered.
     pub record: StoreRecord,
+    /// What it is used for.
+    pub service: Service,
     /// Whether it lives.
     pub state: StoreState,
     /// Milliseconds since it was last heard, or since the controller's leader began to listen.

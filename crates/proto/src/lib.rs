@@ -17,18 +17,20 @@ mod placement;
 pub use codec::{
     COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, NodeMessages, Pairs, PeerMessages,
     decode_admission, decode_conf_change, decode_conf_state, decode_delta, decode_entry, decode_epoch,
-    decode_first_state, decode_membership, decode_pairs, decode_payload, decode_shard_info, decode_shards,
-    decode_snapshot_meta, decode_store_record, decode_store_rows, decode_stores, encode_admission,
-    encode_conf_change, encode_conf_state, encode_delta, encode_entry, encode_epoch, encode_first_state,
-    encode_membership, encode_pair, encode_payload, encode_set, encode_set_to_bytes, encode_shard_info,
-    encode_shards, encode_snapshot_meta, encode_store_record, encode_store_rows, encode_stores, is_split,
+    decode_first_state, decode_membership, decode_pairs, decode_payload, decode_service, decode_shard_info,
+    decode_shards, decode_snapshot_meta, decode_store_record, decode_store_rows, decode_stores,
+    encode_admission, encode_conf_change, encode_conf_state, encode_delta, encode_entry, encode_epoch,
+    encode_first_state, encode_membership, encode_pair, encode_payload, encode_service, encode_set,
+    encode_set_to_bytes, encode_shard_info, encode_shards, encode_snapshot_meta, encode_store_record,
+    encode_store_rows, encode_stores, is_split,
 };
 pub use command::{
     Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Kept, Op, Query,
     ScanPosition, Session, SessionRow, SessionTotals, SessionWrite, SetCondition, SetExpiry, Split,
 };
 pub use control::{
-    ADDRESS_BYTES_MAX, Admission, ControlCommand, ControlQuery, FirstState, IDS_MAX, StoreRecord,
+    ADDRESS_BYTES_MAX, Admission, ControlCommand, ControlQuery, FirstState, IDS_MAX, LABEL_BYTES_MAX,
+    LABELS_MAX, Labels, Service, StoreRecord, ZONE, are_labels,
 };
 pub use heartbeat::{
     HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ShardHeartbeat, ShardMember, ShardRow,

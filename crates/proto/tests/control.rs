@@ -24,8 +24,9 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 client: "c".into(),
                 peer: "pe".into(),
                 http: "".into(),
+                labels: [("zone".into(), "a".into())].into(),
             }),
-            "03 02 04030000000000000000000000000000 0163 027065 00",
+            "03 02 04030000000000000000000000000000 0163 027065 00 01 047a6f6e65 0161",
         ),
         (
             ControlCommand::Admit(StoreRecord {
@@ -34,8 +35,16 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 client: "c".into(),
                 peer: "pe".into(),
                 http: "".into(),
+                labels: Labels::new(),
             }),
-            "04 00 04030000000000000000000000000000 0163 027065 00",
+            "04 00 04030000000000000000000000000000 0163 027065 00 00",
+        ),
+        (
+            ControlCommand::SetStore {
+                store: StoreId(300),
+                service: Service::Removed,
+            },
+            "05 ac02 03",
         ),
         (
             ControlCommand::Place(PlacementCommand::Join(

@@ -33,6 +33,21 @@ enum Command {
     Shards,
     /// List the stores as the controller knows them: whether they are up, addresses, how much they hold and lead
     Stores,
+    /// Move all that a store holds to others, and give it nothing more; it goes on serving meanwhile
+    Drain {
+        /// The store's id
+        store: u64,
+    },
+    /// Let a store that was to be drained hold shards again
+    Undrain {
+        /// The store's id
+        store: u64,
+    },
+    /// Take a store that was drained out of the cluster; its id is gone for good
+    Remove {
+        /// The store's id
+        store: u64,
+    },
     /// Let a shard be led by another of its stores
     Transfer {
         /// The shard's id
@@ -110,6 +125,9 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
     match command {
         Command::Shards => print(shards(&target)?, json),
         Command::Stores => print(stores(&target)?, json),
+        Command::Drain { store } => service(&target, "DRAIN", store, json, "draining"),
+        Command::Undrain { store } => service(&target, "UNDRAIN", store, json, "active"),
+        Command::Remove { store } => service(&target, "REMOVE", store, json, "removed"),
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
             said(json, shard, "the leader hands over");
@@ -150,6 +168,16 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
             wait,
         }) => change(&target, "MOVE", shard, &[from, to], (&[to], &[from]), wait, json),
     }
+}
+
+fn service(target: &Target, verb: &str, store: u64, json: bool, becomes: &str) -> Result<(), Failure> {
+    wish(target, &["STORE", verb, &store.to_string()])?;
+    if json {
+        println!("{}", json!({ "store": store, "service": becomes }));
+    } else {
+        println!("store {store}: {becomes}");
+    }
+    Ok(())
 }
 
 /// The shards by the controller's word; by the node's own if the controller does not answer.

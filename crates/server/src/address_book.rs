@@ -99,6 +99,7 @@ mod tests {
             client: "c:1".into(),
             peer: peer.into(),
             http: "h:1".into(),
+            labels: quorate_proto::Labels::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use quorate_client::plain::Client;
 use quorate_client::resp::Reply;
 use quorate_controller::Controller;
@@ -147,7 +148,7 @@ fn join(dir: &DataDir, config: &ServerConfig, incarnation: Incarnation) -> Resul
 /// One question to one node. To ask again does no harm: an incarnation gets one id.
 fn ask_to_join(node: &str, config: &ServerConfig, incarnation: Incarnation) -> Result<Admission, String> {
     let mut client = Client::connect(node, JOIN_ATTEMPT).map_err(|error| error.to_string())?;
-    let words = [
+    let mut words = vec![
         "QUORATE".to_owned(),
         "JOIN".to_owned(),
         incarnation.to_string(),
@@ -155,6 +156,9 @@ fn ask_to_join(node: &str, config: &ServerConfig, incarnation: Incarnation) -> R
         config.advertise_peer.to_string(),
         config.advertise_http.to_string(),
     ];
+    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+    let labels = config.labels.iter();
+    words.extend(labels.map(|(name, value)| format!("{}={}", text(name), text(value))));
     let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
     match client.command(&words) {
         Ok(Reply::Bulk(bytes)) => decode_admission(&bytes.into()).map_err(|error| error.to_string()),

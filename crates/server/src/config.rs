@@ -18,7 +18,7 @@ mod resolve;
 mod values;
 
 pub use layer::ConfigLayer;
-pub use values::{ByteSize, HostPort, HostPorts, Member, Members};
+pub use values::{ByteSize, HostPort, HostPorts, LabelList, Member, Members};
 
 /// How Redis clients are served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
@@ -102,6 +102,8 @@ pub struct ServerConfig {
     /// The nodes to join if the data directory is empty; never with `bootstrap`. With neither, an empty directory becomes
     /// a cluster of one store.
     pub join: Vec<HostPort>,
+    /// What the controller is told of this store, such as its zone.
+    pub labels: quorate_proto::Labels,
     /// Shards of a new cluster.
     pub shards: u32,
     /// Replicas that each of its shards is to have.

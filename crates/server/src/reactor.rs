@@ -16,7 +16,7 @@ use mio::{Events, Interest, Poll, Token};
 use quorate_proto::{Answer, Outcome, PeerMessage, Response};
 use quorate_storage::StoreId;
 use quorate_storage::engine::{BufferedEngine, Engine};
-use quorate_store::{Addresses, ClientOutcome, ClientRequest, Input, RequestId, Store, StoreError, Times};
+use quorate_store::{ClientOutcome, ClientRequest, Input, Registration, RequestId, Store, StoreError, Times};
 use quorate_transport::{Channel, PeerEvent, Peers};
 
 use crate::address_book::AddressBook;
@@ -158,12 +158,13 @@ impl Reactor {
 
     pub(crate) fn run(mut self) -> Result<(), RunError> {
         let told = |address: &HostPort| Bytes::from(address.to_string());
-        let addresses = Addresses {
+        let registration = Registration {
             client: told(&self.config.advertise_listen),
             peer: told(&self.config.advertise_peer),
             http: told(&self.config.advertise_http),
+            labels: self.config.labels.clone(),
         };
-        self.store.handle(self.times, Input::Register(addresses))?;
+        self.store.handle(self.times, Input::Register(registration))?;
         loop {
             // Whatever can go on without an event must not wait for one.
             let timeout = if self.connections.unfinished() || self.accept_more || !self.peer_events.is_empty()

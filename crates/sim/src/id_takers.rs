@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, StoreRecord};
+use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, Labels, StoreRecord};
 use quorate_storage::{Identity, Incarnation, StoreId};
 use quorate_store::{ClientOutcome, Input, RequestId};
 
@@ -185,6 +185,7 @@ impl World {
                     client: Bytes::new(),
                     peer: Bytes::new(),
                     http: Bytes::new(),
+                    labels: Labels::new(),
                 })
             }
         };

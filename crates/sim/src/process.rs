@@ -7,14 +7,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorate_controller::Controller;
-use quorate_proto::PeerMessage;
+use quorate_proto::{Labels, PeerMessage};
 use quorate_raft::{Entry, mutant};
 use quorate_storage::disk::{Disk, SimDisk, is_down};
 use quorate_storage::engine::{BatchSeq, Durability, Engine, EngineError, ModelDisk, ModelEngine};
 use quorate_storage::log::{LogError, LogOp, LogOptions, OpenError, RaftLog};
 use quorate_storage::{Identity, ShardId, StoreId};
 use quorate_store::{
-    Addresses, Bootstrap, ClientOutcome, Input, LogToken, ReplicaStatus, RequestId, Store, StoreError,
+    Bootstrap, ClientOutcome, Input, LogToken, Registration, ReplicaStatus, RequestId, Store, StoreError,
     StoreOptions, Times,
 };
 
@@ -156,10 +156,11 @@ impl Process {
             times,
         )?;
         let name = Bytes::from(format!("n{}", startup.identity.store));
-        let register = Input::Register(Addresses {
+        let register = Input::Register(Registration {
             client: name.clone(),
             peer: name.clone(),
             http: name,
+            labels: Labels::new(),
         });
         let status = store.status(times);
         if let Some(replica) = status.iter().find(|replica| replica.rebuild.is_some())

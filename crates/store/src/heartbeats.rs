@@ -263,7 +263,7 @@ impl<E: Engine> Store<E> {
     }
 
     /// Since when and how the controller is led here; none if it is not.
-    fn reign(&self, times: Times) -> Option<Reign> {
+    pub(crate) fn reign(&self, times: Times) -> Option<Reign> {
         let replica = &self.replicas[self.router.replica_of(CONTROLLER)?];
         replica.serves().then(|| replica.reign(times))
     }

@@ -4,7 +4,7 @@ use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_proto::{ControlCommand, PeerMessage, StoreRecord};
+use quorate_proto::{ControlCommand, Labels, PeerMessage, StoreRecord};
 use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
 use quorate_storage::{ShardId, StoreId};
@@ -67,10 +67,10 @@ pub enum Input {
         /// Who is to lead.
         to: StoreId,
     },
-    /// Where this node can be reached, as others are told; once, after the store was opened. The controller is told too,
+    /// What others are to know of this node, such as where it can be reached; once, after the store was opened. The controller is told too,
     /// then and now and again, and says where the others are ([`Effects::stores`]). If it does not admit the store, a
     /// later call says so ([`crate::StoreError::NotAdmitted`]).
-    Register(Addresses),
+    Register(Registration),
     /// The driver asks the controller. It is answered like a client's request, if ever: the store asks until it has an
     /// answer, or until it stops.
     AskController {
@@ -88,15 +88,17 @@ pub enum Input {
     Shutdown,
 }
 
-/// Where a node can be reached; each at most [`quorate_proto::ADDRESS_BYTES_MAX`] long.
+/// What others are to know of a node. Addresses are at most [`quorate_proto::ADDRESS_BYTES_MAX`] long.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Addresses {
-    /// By clients.
+pub struct Registration {
+    /// Where clients reach it.
     pub client: Bytes,
-    /// By other nodes.
+    /// Where other nodes reach it.
     pub peer: Bytes,
-    /// By tools.
+    /// Where tools reach it.
     pub http: Bytes,
+    /// What its operator says of it; as [`quorate_proto::are_labels`] wants them.
+    pub labels: Labels,
 }
 
 /// What the driver has to do, in the order of the fields.

@@ -47,6 +47,13 @@ impl<E: Engine> Store<E> {
             self.answer(waiter, outcome);
             return Ok(());
         }
+        if let ForwardBody::Write(Op::Control(command)) = &body
+            && self.replicas[at].descriptor.shard == CONTROLLER
+            && let Err(reason) = self.machine.consider(self.reign(times), command)
+        {
+            self.answer(waiter, Outcome::Done(Answer::Error(reason)));
+            return Ok(());
+        }
         match body {
             ForwardBody::Write(op) if self.is_out_of_space(at, &op) => {
                 self.answer(waiter, Outcome::DiskFull);

@@ -90,7 +90,7 @@ pub use descriptor::{Applied, Descriptor};
 pub use error::StoreError;
 pub use health::HealthStatus;
 pub use heartbeats::HEARTBEAT_EVERY_TICKS;
-pub use io::{Addresses, Effects, Input, LogToken, StoreOptions, Times};
+pub use io::{Effects, Input, LogToken, Registration, StoreOptions, Times};
 pub use rebuild::RebuildStatus;
 pub use status::ReplicaStatus;
 pub use store::Store;

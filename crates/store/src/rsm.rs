@@ -44,6 +44,18 @@ pub trait StateMachine: Send {
     /// nothing.
     fn apply(&mut self, stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer;
 
+    /// The leader looks at a command before it proposes it, with what it has heard: that is not replicated, so
+    /// [`StateMachine::apply`] cannot judge by it. `reign` is none while the leader has not applied what others had
+    /// proposed before it. A refusal is the command's answer, and nothing is proposed. Whatever must never happen is
+    /// refused by `apply` as well, since things may change in between.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not proposed.
+    fn consider(&self, _reign: Option<Reign>, _command: &ControlCommand) -> Result<(), CommandError> {
+        Ok(())
+    }
+
     /// The leader hears a store. What the machine makes of it is its own and neither replicated nor kept: the leader of
     /// another term hears all anew. Returns how many of the shards told of are refused; none if the store is to be left
     /// without an answer.

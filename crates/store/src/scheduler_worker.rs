@@ -13,7 +13,7 @@ use quorate_storage::ShardId;
 use quorate_storage::engine::Engine;
 
 use crate::error::StoreError;
-use crate::io::{Addresses, Times};
+use crate::io::{Registration, Times};
 use crate::rsm::CONTROLLER;
 use crate::store::Store;
 use crate::{ClientOutcome, ClientRequest, Refusal, RequestId, RouteMode, Target};
@@ -54,8 +54,8 @@ pub(crate) struct SchedulerWorker {
     asked: u64,
     /// Attempts that ended in this turn.
     ended: Vec<(u64, ClientOutcome)>,
-    /// Where this node can be reached, once it knows.
-    addresses: Option<Addresses>,
+    /// What others are to know of this node, once it is told.
+    registration: Option<Registration>,
     /// Whether the controller knows that.
     is_registered: bool,
 }
@@ -189,23 +189,30 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    /// The driver says where this node can be reached.
-    pub(crate) fn reached_at(&mut self, times: Times, addresses: Addresses) -> Result<(), StoreError> {
-        self.scheduler_worker.addresses = Some(addresses);
+    /// The driver says what others are to know of this node.
+    pub(crate) fn register_as(&mut self, times: Times, registration: Registration) -> Result<(), StoreError> {
+        self.scheduler_worker.registration = Some(registration);
         self.register(times)
     }
 
     /// Tells the controller who this store is and where it can be reached.
     fn register(&mut self, times: Times) -> Result<(), StoreError> {
-        let Some(Addresses { client, peer, http }) = self.scheduler_worker.addresses.clone() else {
+        let Some(registration) = self.scheduler_worker.registration.clone() else {
             return Ok(());
         };
+        let Registration {
+            client,
+            peer,
+            http,
+            labels,
+        } = registration;
         let record = StoreRecord {
             store: self.id(),
             incarnation: self.identity.incarnation,
             client,
             peer,
             http,
+            labels,
         };
         self.ask_controller(times, ControlCommand::Register(record), Purpose::Registration)
     }

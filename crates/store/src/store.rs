@@ -114,7 +114,7 @@ impl<E: Engine> Store<E> {
             Input::TransferLeader { shard, to } => self.transfer_to(shard, to),
             Input::LogWritten { token } => self.log_written(token),
             Input::EngineDurable { up_to } => self.engine_durable(up_to),
-            Input::Register(addresses) => self.reached_at(times, addresses),
+            Input::Register(registration) => self.register_as(times, registration),
             Input::AskController { id, command } => self.ask_controller(times, command, Purpose::Driver(id)),
             Input::DiskSpace { available_bytes } => {
                 self.disk_space(available_bytes);

@@ -126,7 +126,9 @@ wire_tags!(all CommandError, "command error", {
     StoreAway = 69, NoChange = 70, ReplicaIdUsed = 71, NotReady = 72,
     NotController = 96, AlreadyBootstrapped = 97, NotBootstrapped = 98, OutOfRange = 99,
     UnknownStore = 100, OtherIncarnation = 101,
+    StoreRemoved = 102, NotDraining = 103, HoldsReplicas = 104, NotHeardYet = 105, WrongLabels = 106,
     GroupExists = 112, UnknownGroup = 113, JoinsNothing = 114, StoreElsewhere = 115, UnknownShard = 116,
+    GroupEmptied = 117, LastGroup = 118,
     SlotNotInside = 73, WrongIds = 74, ShardChanged = 75, SplitUnderWay = 76,
 });
 

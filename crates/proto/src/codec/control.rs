@@ -5,12 +5,13 @@ use quorate_storage::{ClusterId, Incarnation, StoreId};
 
 use super::writer::{put_bytes, put_list, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
-use crate::{Admission, ControlCommand, ControlQuery, DecodeError, FirstState, StoreRecord};
+use crate::{Admission, ControlCommand, ControlQuery, DecodeError, FirstState, Service, StoreRecord};
 
 const TAG_BOOTSTRAP: u8 = 1;
 const TAG_ALLOCATE_IDS: u8 = 2;
 const TAG_REGISTER: u8 = 3;
 const TAG_ADMIT: u8 = 4;
+const TAG_SET_STORE: u8 = 5;
 const TAG_PLACE: u8 = 16;
 
 impl Wire for ControlCommand {
@@ -34,6 +35,11 @@ impl Wire for ControlCommand {
                 out.push(TAG_ADMIT);
                 record.put(out);
             }
+            ControlCommand::SetStore { store, service } => {
+                out.push(TAG_SET_STORE);
+                store.put(out);
+                service.put(out);
+            }
             ControlCommand::Place(command) => {
                 out.push(TAG_PLACE);
                 command.put(out);
@@ -49,6 +55,10 @@ impl Wire for ControlCommand {
             },
             TAG_REGISTER => ControlCommand::Register(StoreRecord::take(reader)?),
             TAG_ADMIT => ControlCommand::Admit(StoreRecord::take(reader)?),
+            TAG_SET_STORE => ControlCommand::SetStore {
+                store: StoreId::take(reader)?,
+                service: Service::take(reader)?,
+            },
             TAG_PLACE => ControlCommand::Place(Wire::take(reader)?),
             tag => return Err(reader.unknown_tag("controller command", tag)),
         })
@@ -78,7 +88,7 @@ impl Wire for FirstState {
 }
 
 impl Wire for StoreRecord {
-    const BYTES_MIN: usize = 20;
+    const BYTES_MIN: usize = 21;
 
     fn put(&self, out: &mut Vec<u8>) {
         self.store.put(out);
@@ -86,6 +96,7 @@ impl Wire for StoreRecord {
         for address in [&self.client, &self.peer, &self.http] {
             put_bytes(out, address);
         }
+        self.labels.put(out);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -95,6 +106,7 @@ impl Wire for StoreRecord {
             client: reader.bytes("client address")?,
             peer: reader.bytes("peer address")?,
             http: reader.bytes("HTTP address")?,
+            labels: Wire::take(reader)?,
         })
     }
 }
@@ -116,6 +128,8 @@ impl Wire for Admission {
         })
     }
 }
+
+wire_tags!(Service, "store's service", { Active = 1, Draining = 2, Removed = 3 });
 
 wire_tags!(ControlQuery, "controller query", { Stores = 1, Shards = 2 });
 

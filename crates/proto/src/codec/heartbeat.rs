@@ -7,8 +7,8 @@ use quorate_storage::{Incarnation, ShardId, StoreId};
 use super::writer::{put_list, put_option, put_u64_le, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
 use crate::{
-    DecodeError, Epoch, HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ShardHeartbeat,
-    ShardMember, ShardRow, StoreCounts, StoreHeartbeat, StoreRecord, StoreRow, StoreState,
+    DecodeError, Epoch, HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, Service,
+    ShardHeartbeat, ShardMember, ShardRow, StoreCounts, StoreHeartbeat, StoreRecord, StoreRow, StoreState,
 };
 
 fn put_number(out: &mut Vec<u8>, number: Option<u64>) {
@@ -164,10 +164,11 @@ impl Wire for StoreCounts {
 }
 
 impl Wire for StoreRow {
-    const BYTES_MIN: usize = StoreRecord::BYTES_MIN + StoreCounts::BYTES_MIN + 3;
+    const BYTES_MIN: usize = StoreRecord::BYTES_MIN + StoreCounts::BYTES_MIN + 4;
 
     fn put(&self, out: &mut Vec<u8>) {
         self.record.put(out);
+        self.service.put(out);
         self.state.put(out);
         put_varint(out, self.silent_ms);
         put_option(out, self.last.as_ref());
@@ -177,6 +178,7 @@ impl Wire for StoreRow {
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Ok(StoreRow {
             record: StoreRecord::take(reader)?,
+            service: Service::take(reader)?,
             state: StoreState::take(reader)?,
             silent_ms: reader.varint("silence")?,
             last: reader.option("store's heartbeat")?,

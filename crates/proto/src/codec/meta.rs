@@ -8,7 +8,7 @@ use quorate_raft::{
 
 use super::writer::{put_list, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{Admission, DecodeError, Delta, Epoch, FirstState, Membership, ShardInfo, StoreRecord};
+use crate::{Admission, DecodeError, Delta, Epoch, FirstState, Membership, Service, ShardInfo, StoreRecord};
 
 /// The newest version of the stored forms in this module that this build reads, and the one it writes.
 pub const META_VERSION: u8 = 1;
@@ -60,6 +60,7 @@ stored!(
     encode_store_record,
     decode_store_record
 );
+stored!(Service, "store's service", encode_service, decode_service);
 stored!(Membership, "membership", encode_membership, decode_membership);
 stored!(
     ShardInfo,

@@ -1,16 +1,15 @@
-//! QUORATE REPLICA, TRANSFER, SPLIT, JOIN and STORES: who holds a shard, and who is to hold what.
+//! QUORATE REPLICA, TRANSFER, SPLIT and STORES: who holds a shard, and who is to hold what.
 //!
 //! Any node takes these and forwards them to the shard's leader, whatever the mode of the connection.
 
-use bytes::Bytes;
-use quorate_proto::{ControlCommand, ForwardBody, Manage, Op, StoreRecord};
-use quorate_storage::{Incarnation, ShardId, StoreId};
+use quorate_proto::{ForwardBody, Manage};
+use quorate_storage::{ShardId, StoreId};
 use quorate_store::{ClientRequest, RouteMode, Target};
 
 use super::failure::Failure;
 use super::reply::Shape;
 use super::ring::Entry;
-use super::{ClientContext, ClientSession, Handled, overview};
+use super::{ClientContext, ClientSession, Handled};
 use crate::resp::Args;
 
 const REPLICA_USAGE: Failure = Failure::Fixed(
@@ -18,14 +17,14 @@ const REPLICA_USAGE: Failure = Failure::Fixed(
      QUORATE REPLICA ABORT <shard>",
 );
 
-fn id(text: &[u8], what: Failure) -> Result<u64, Failure> {
+pub(super) fn id(text: &[u8], what: Failure) -> Result<u64, Failure> {
     let digits = std::str::from_utf8(text)
         .ok()
         .filter(|text| !text.starts_with('+'));
     digits.and_then(|text| text.parse().ok()).ok_or(what)
 }
 
-fn store(text: &[u8]) -> Result<StoreId, Failure> {
+pub(super) fn store(text: &[u8]) -> Result<StoreId, Failure> {
     id(text, Failure::Fixed("ERR the store is not a number")).map(StoreId)
 }
 
@@ -142,30 +141,5 @@ pub(super) fn stores(session: &mut ClientSession, args: &Args, ctx: &ClientConte
             writer.int(leads.count() as i64);
         }
     });
-    Ok(())
-}
-
-/// `QUORATE JOIN incarnation client peer http`: a new store asks for an id. The answer is an
-/// [`Admission`](quorate_proto::Admission) as a bulk string.
-pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
-    if args.len() != 6 {
-        return Err(Failure::Arity("quorate|join"));
-    }
-    let incarnation = std::str::from_utf8(args.get(2))
-        .ok()
-        .and_then(|text| u128::from_str_radix(text, 16).ok())
-        .ok_or(Failure::Fixed(
-            "ERR the incarnation is not a number in hexadecimal",
-        ))?;
-    let address = |at: usize| Bytes::copy_from_slice(args.get(at));
-    let record = StoreRecord {
-        store: StoreId(0),
-        incarnation: Incarnation(incarnation),
-        client: address(3),
-        peer: address(4),
-        http: address(5),
-    };
-    let body = ForwardBody::Write(Op::Control(Box::new(ControlCommand::Admit(record))));
-    overview::ask(session, Shape::Plain, body, ctx);
     Ok(())
 }

@@ -21,6 +21,7 @@ mod command_info;
 mod command_list;
 mod config;
 mod connection;
+mod control;
 mod failure;
 mod gather;
 mod keys;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    ControlQuery, ForwardBody, MemberRole, Query, ShardMember, ShardRow, StoreHeartbeat, StoreRow,
+    ControlQuery, ForwardBody, MemberRole, Query, Service, ShardMember, ShardRow, StoreHeartbeat, StoreRow,
     StoreState, decode_shards, decode_store_rows,
 };
 use quorate_store::rsm::CONTROLLER;
@@ -82,6 +82,10 @@ pub(super) fn write_answer(query: ControlQuery, bytes: &Bytes, writer: &mut Writ
                     writer.array(numbers.len());
                     numbers.into_iter().for_each(|number| writer.int(number as i64));
                 }
+                Field::Texts(texts) => {
+                    writer.array(texts.len());
+                    texts.iter().for_each(|text| writer.bulk(text));
+                }
             }
         }
     }
@@ -92,6 +96,7 @@ enum Field {
     Number(Option<u64>),
     Text(Bytes),
     Numbers(Vec<u64>),
+    Texts(Vec<Bytes>),
 }
 
 type Row = Vec<(&'static str, Field)>;
@@ -136,10 +141,21 @@ fn store(row: &StoreRow) -> Row {
         StoreState::Unheard => "unheard",
         StoreState::Down => "down",
     };
+    let service: &'static str = match row.service {
+        Service::Active => "active",
+        Service::Draining => "draining",
+        Service::Removed => "removed",
+    };
+    let labels = record
+        .labels
+        .iter()
+        .map(|(name, value)| Bytes::from([name, &b"="[..], value].concat()));
     let of_last = |of: fn(&StoreHeartbeat) -> u64| Field::Number(last.as_ref().map(of));
     vec![
         ("store", number(record.store.0)),
         ("state", Field::Text(state.into())),
+        ("service", Field::Text(service.into())),
+        ("labels", Field::Texts(labels.collect())),
         ("silent-ms", number(row.silent_ms)),
         ("client", Field::Text(record.client.clone())),
         ("peer", Field::Text(record.peer.clone())),

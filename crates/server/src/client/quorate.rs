@@ -3,10 +3,10 @@
 use quorate_store::RouteMode;
 
 use super::failure::Failure;
-use super::{ClientContext, ClientSession, Handled, manage, overview};
+use super::{ClientContext, ClientSession, Handled, control, manage, overview};
 use crate::resp::Args;
 
-/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, JOIN, REPLICA, TRANSFER and SPLIT; all others are the node's.
+/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, JOIN, STORE, REPLICA, TRANSFER and SPLIT; all others are the node's.
 pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"mode" => mode(session, args),
@@ -14,7 +14,8 @@ pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut Client
         b"stores" => manage::stores(session, args, ctx),
         b"map" => overview::map(session, args, ctx),
         b"registry" => overview::registry(session, args, ctx),
-        b"join" => manage::join(session, args, ctx),
+        b"join" => control::join(session, args, ctx),
+        b"store" => control::store(session, args, ctx),
         b"replica" => manage::replica(session, args, ctx),
         b"transfer" => manage::transfer(session, args, ctx),
         b"split" => manage::split(session, args, ctx),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use super::values::{ByteSize, HostPort, HostPorts, Members};
+use super::values::{ByteSize, HostPort, HostPorts, LabelList, Members};
 use super::{LogFormat, LogSync, RedisMode};
 
 /// What one source says. See [`super::ServerConfig`] for the meaning of each value.
@@ -42,6 +42,9 @@ pub struct ConfigLayer {
     /// enough. Ignored once the data directory holds a store
     #[arg(long, env = "QUORATE_JOIN", value_name = "NODES", help_heading = "Identity")]
     pub join: Option<HostPorts>,
+    /// What to know of this store, NAME=VALUE,NAME=VALUE. Replicas are spread over stores of different `zone`s
+    #[arg(long, env = "QUORATE_LABEL", value_name = "LABELS", help_heading = "Identity")]
+    pub label: Option<LabelList>,
     /// Shards that a new cluster is cut into, 1 to 1024 [default: 8]
     #[arg(long, env = "QUORATE_SHARDS", value_name = "N", help_heading = "Identity")]
     pub shards: Option<u32>,
@@ -255,6 +258,7 @@ impl ConfigLayer {
             bootstrap: self.bootstrap.or(below.bootstrap),
             bootstrap_token: self.bootstrap_token.or(below.bootstrap_token),
             join: self.join.or(below.join),
+            label: self.label.or(below.label),
             shards: self.shards.or(below.shards),
             replicas: self.replicas.or(below.replicas),
             listen: self.listen.or(below.listen),

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use quorate_storage::StoreId;
 
-use super::{Bootstrap, ByteSize, ConfigError, ConfigLayer, HostPort, HostPorts, Members, ServerConfig};
+use super::{
+    Bootstrap, ByteSize, ConfigError, ConfigLayer, HostPort, HostPorts, LabelList, Members, ServerConfig,
+};
 
 impl ServerConfig {
     /// Fills in the defaults and checks every value. Resolves host names of the three listening addresses.
@@ -98,6 +100,7 @@ impl ServerConfig {
             store_id: layer.store_id.map(StoreId),
             bootstrap,
             join: layer.join.map_or_else(Vec::new, |HostPorts(nodes)| nodes),
+            labels: layer.label.map(|LabelList(labels)| labels).unwrap_or_default(),
             shards,
             replicas,
             listen,

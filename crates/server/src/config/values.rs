@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
+use bytes::Bytes;
+use quorate_proto::{LABEL_BYTES_MAX, LABELS_MAX, Labels, are_labels};
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
 /// `host:port`. The host is a name or an address and is resolved when it is used, not when it is read, because
@@ -160,6 +162,41 @@ impl FromStr for HostPorts {
     }
 }
 
+/// `name=value,name=value`, as [`are_labels`] wants them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LabelList(pub Labels);
+
+impl FromStr for LabelList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut labels = Labels::new();
+        for part in text.split(',').map(str::trim) {
+            let (name, value) = part
+                .split_once('=')
+                .ok_or_else(|| format!("`{part}` is not NAME=VALUE, such as zone=a"))?;
+            let copy = |text: &str| Bytes::copy_from_slice(text.as_bytes());
+            let label = Labels::from([(copy(name), copy(value))]);
+            if !are_labels(&label) {
+                return Err(format!(
+                    "`{part}` is not a label: name and value have 1 to {LABEL_BYTES_MAX} letters, digits and - _ . / :"
+                ));
+            }
+            if labels.contains_key(name.as_bytes()) {
+                return Err(format!("label {name} is given twice"));
+            }
+            labels.extend(label);
+        }
+        if labels.len() > LABELS_MAX {
+            return Err(format!(
+                "{} labels; a store has at most {LABELS_MAX}",
+                labels.len()
+            ));
+        }
+        Ok(Self(labels))
+    }
+}
+
 impl FromStr for Members {
     type Err = String;
 
@@ -213,6 +250,7 @@ macro_rules! deserialize_from_text {
 deserialize_from_text!(HostPort);
 deserialize_from_text!(Members);
 deserialize_from_text!(HostPorts);
+deserialize_from_text!(LabelList);
 
 impl<'de> Deserialize<'de> for ByteSize {
     /// Takes `"16MiB"` and plain numbers.
@@ -272,6 +310,28 @@ mod tests {
         assert_eq!(ByteSize(64 << 20).to_string(), "64MiB");
         for text in ["", "MiB", "-1", "1.5MiB", "16MB?", "99999999999GiB"] {
             assert!(text.parse::<ByteSize>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_are_names_and_values() {
+        let labels: LabelList = "zone=a, rack=r-1/2".parse().unwrap();
+        let of = |name: &str| labels.0[name.as_bytes()].clone();
+        assert_eq!((of("zone"), of("rack")), ("a".into(), "r-1/2".into()));
+        let many: Vec<String> = (0..17).map(|i| format!("l{i}=x")).collect();
+        for (text, why) in [
+            ("", "not NAME=VALUE"),
+            ("zone", "not NAME=VALUE"),
+            ("zone=", "not a label"),
+            ("=a", "not a label"),
+            ("zone=a b", "not a label"),
+            ("zone=a=b", "not a label"),
+            (&format!("zone={}", "x".repeat(65)), "1 to 64"),
+            ("zone=a,zone=b", "given twice"),
+            (&many.join(","), "at most 16"),
+        ] {
+            let error = text.parse::<LabelList>().unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 
