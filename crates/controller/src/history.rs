@@ -1,6 +1,6 @@
 //! All configs there have been.
 
-use quorate_proto::{Config, Delta};
+use quorate_proto::{Config, Delta, GroupId};
 
 /// The newest config, and how it came about.
 ///
@@ -50,6 +50,13 @@ impl History {
     #[must_use]
     pub fn deltas(&self) -> &[Delta] {
         &self.deltas
+    }
+
+    /// Whether a group was there once, and has left. Costs as many steps as there are configs.
+    #[must_use]
+    pub fn has_left(&self, group: GroupId) -> bool {
+        let has_been = || self.deltas.iter().any(|delta| delta.groups.contains_key(&group));
+        !self.newest.groups.contains_key(&group) && has_been()
     }
 
     /// The newest config is changed: there is one more.

@@ -15,6 +15,7 @@ mod history;
 mod liveness;
 mod overview;
 mod placement;
+mod plan;
 mod rows;
 mod shard_map;
 mod state;

@@ -79,6 +79,7 @@ pub(crate) fn change(config: &Config, command: &PlacementCommand) -> Result<Opti
         PlacementCommand::Join(groups) => join(config, groups)?,
         PlacementCommand::Leave(groups) => leave(config, groups)?,
         PlacementCommand::Move { shard, group } => move_shard(config, *shard, *group)?,
+        PlacementCommand::Regroup { group, add, remove } => regroup(config, *group, add, remove)?,
         PlacementCommand::Rebalance => Delta {
             shards: shared_out(config, &config.groups),
             ..Delta::default()
@@ -91,6 +92,13 @@ pub(crate) fn change(config: &Config, command: &PlacementCommand) -> Result<Opti
 fn join(config: &Config, groups: &Groups) -> Result<Delta, CommandError> {
     if groups.is_empty() || groups.values().any(BTreeSet::is_empty) {
         return Err(CommandError::JoinsNothing);
+    }
+    if groups
+        .iter()
+        .all(|(group, stores)| config.groups.get(group) == Some(stores))
+    {
+        // Asked again.
+        return Ok(Delta::default());
     }
     if groups.keys().any(|group| config.groups.contains_key(group)) {
         return Err(CommandError::GroupExists);
@@ -132,6 +140,38 @@ fn leave(config: &Config, groups: &BTreeSet<GroupId>) -> Result<Delta, CommandEr
         shards: shared_out(config, &left),
         groups: groups.iter().map(|group| (*group, None)).collect(),
     })
+}
+
+fn regroup(
+    config: &Config,
+    group: GroupId,
+    add: &BTreeSet<StoreId>,
+    remove: &BTreeSet<StoreId>,
+) -> Result<Delta, CommandError> {
+    let before = config.groups.get(&group).ok_or(CommandError::UnknownGroup)?;
+    let is_elsewhere = |store: &StoreId| {
+        let mut others = config.groups.iter().filter(|(other, _)| **other != group);
+        others.any(|(_, stores)| stores.contains(store))
+    };
+    if add.iter().any(is_elsewhere) {
+        return Err(CommandError::StoreElsewhere);
+    }
+    if !add.is_disjoint(remove) || before.len() + add.len() > GROUP_STORES_MAX {
+        return Err(CommandError::OutOfRange);
+    }
+    let stores: BTreeSet<StoreId> = before
+        .union(add)
+        .filter(|store| !remove.contains(store))
+        .copied()
+        .collect();
+    if stores.is_empty() {
+        return Err(CommandError::GroupEmptied);
+    }
+    let mut delta = Delta::default();
+    if stores != *before {
+        delta.groups.insert(group, Some(stores));
+    }
+    Ok(delta)
 }
 
 fn move_shard(config: &Config, shard: ShardId, group: GroupId) -> Result<Delta, CommandError> {

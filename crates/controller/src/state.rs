@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use quorate_proto::{
     Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState, Heartbeat, IDS_MAX,
-    PlacementCommand, Service, StoreRecord, encode_shards, encode_store_rows,
+    PlacementCommand, Service, StoreRecord, encode_config, encode_moves, encode_plan, encode_shards,
+    encode_store_rows,
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
@@ -64,10 +65,7 @@ impl Controller {
 
     /// `Join`, `Leave`, `Move` and the like: a new config, unless what is asked holds already.
     fn place(&mut self, command: &PlacementCommand, rows: &mut RowChanges) -> Result<Answer, CommandError> {
-        if self.first.is_none() {
-            return Err(CommandError::NotBootstrapped);
-        }
-        if let Some(delta) = placement::change(self.history.newest(), command)? {
+        if let Some(delta) = self.change(command)? {
             self.push_config(delta, rows);
         }
         Ok(Answer::Int(self.history.newest().num as i64))
@@ -187,12 +185,12 @@ impl StateMachine for Controller {
                 store,
                 service: Service::Removed,
             } => self.consider_removal(reign, *store),
+            ControlCommand::Place(command) => self.consider_placement(reign, command),
             ControlCommand::Bootstrap(_)
             | ControlCommand::AllocateIds { .. }
             | ControlCommand::Register(_)
             | ControlCommand::Admit(_)
-            | ControlCommand::SetStore { .. }
-            | ControlCommand::Place(_) => Ok(()),
+            | ControlCommand::SetStore { .. } => Ok(()),
         }
     }
 
@@ -220,6 +218,16 @@ impl StateMachine for Controller {
                 encode_store_rows(&overview.store_rows(reign.now_us, stores))
             }
             ControlQuery::Shards => encode_shards(&overview.shard_rows(reign.now_us)),
+            ControlQuery::Config { num } => {
+                let mut bytes = Vec::new();
+                encode_config(&mut bytes, &self.history.query(*num));
+                bytes.into()
+            }
+            ControlQuery::Plan(command) => match self.plan(reign, command, &overview) {
+                Ok(moves) => encode_plan(&moves),
+                Err(reason) => return Answer::Error(reason),
+            },
+            ControlQuery::Moves => encode_moves(&self.moves(&overview)),
         })
     }
 }

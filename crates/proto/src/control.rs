@@ -41,7 +41,7 @@ pub enum ControlCommand {
 }
 
 /// A read of the controller's state.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ControlQuery {
     /// Every store that has registered and how it was heard, in the order of their ids: a
     /// [`Bulk`](crate::Answer::Bulk) for [`decode_store_rows`](crate::decode_store_rows).
@@ -49,6 +49,17 @@ pub enum ControlQuery {
     /// Every shard that its leader has told of since the controller's was elected, by slot: a
     /// [`Bulk`](crate::Answer::Bulk) for [`decode_shards`](crate::decode_shards).
     Shards,
+    /// A config: a [`Bulk`](crate::Answer::Bulk) for [`decode_config`](crate::decode_config).
+    Config {
+        /// Its number; -1, or one that is too high, for the newest.
+        num: i64,
+    },
+    /// Which shards would change their group if this were done, in ascending order: a [`Bulk`](crate::Answer::Bulk) for
+    /// [`decode_plan`](crate::decode_plan), or the error that it would end with. Nothing is done.
+    Plan(PlacementCommand),
+    /// What is not where it is to be, or is changing: a [`Bulk`](crate::Answer::Bulk) for
+    /// [`decode_moves`](crate::decode_moves).
+    Moves,
 }
 
 /// A store as the controller knows it.

@@ -32,6 +32,15 @@ pub enum PlacementCommand {
         /// The group that is to hold it.
         group: GroupId,
     },
+    /// Stores come into a group and go from it. No shard changes its group. What holds already changes nothing.
+    Regroup {
+        /// The group.
+        group: GroupId,
+        /// Stores that are in no group so far.
+        add: BTreeSet<StoreId>,
+        /// Stores that are in no group afterwards; the group keeps others.
+        remove: BTreeSet<StoreId>,
+    },
     /// The groups share all shards evenly again.
     Rebalance,
     /// Slots of a shard have become a shard of their own, which inherits the group. What is known already changes
@@ -90,4 +99,34 @@ impl Config {
         }
         self.shards.extend(&delta.shards);
     }
+}
+
+/// A shard that would change its group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PlannedMove {
+    /// The shard.
+    pub shard: ShardId,
+    /// Who is to hold it so far; nobody while there is no group.
+    pub from: Option<GroupId>,
+    /// Who would be.
+    pub to: Option<GroupId>,
+    /// Bytes of keys and values, roughly; none if its leader has not told so far.
+    pub bytes: Option<u64>,
+}
+
+/// A shard that is not where the config wants it, or whose membership is changing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MoveRow {
+    /// The shard.
+    pub shard: ShardId,
+    /// The group that is to hold it; none for the controller's.
+    pub group: Option<GroupId>,
+    /// Stores that hold it and are not to, in ascending order.
+    pub from: Vec<StoreId>,
+    /// Stores that are coming to hold it, in ascending order; empty before that has begun.
+    pub to: Vec<StoreId>,
+    /// Those of `to` that have all of it.
+    pub ready: Vec<StoreId>,
+    /// Bytes of keys and values, roughly, that each of them takes; none if its leader has not told so far.
+    pub bytes: Option<u64>,
 }

@@ -76,6 +76,14 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
             }),
             "10 05 07 09 ac02",
         ),
+        (
+            ControlCommand::Place(PlacementCommand::Regroup {
+                group: GroupId(2),
+                add: [StoreId(7), StoreId(8)].into(),
+                remove: [StoreId(300)].into(),
+            }),
+            "10 06 02 020708 01ac02",
+        ),
     ]
 }
 
@@ -152,6 +160,9 @@ fn what_is_stored_of_configs_comes_back() {
     let mut bytes = Vec::new();
     encode_delta(&mut bytes, &delta);
     assert_eq!(decode_delta(&bytes.into()), Ok(delta.clone()));
+    let mut bytes = Vec::new();
+    encode_config(&mut bytes, &config);
+    assert_eq!(decode_config(&bytes.into()), Ok(config.clone()));
     config.change(&delta);
     assert_eq!(config.num, 301);
     assert_eq!(config.groups, [(GroupId(2), [StoreId(3)].into())].into());
@@ -164,4 +175,68 @@ fn what_is_stored_of_configs_comes_back() {
     let mut bytes = Vec::new();
     encode_admission(&mut bytes, &admission);
     assert_eq!(decode_admission(&bytes.into()), Ok(admission));
+}
+
+/// Each query and its bytes, behind the tag of [`Query::Control`].
+#[test]
+fn queries_have_the_bytes_that_are_documented() {
+    for (query, drawn) in [
+        (ControlQuery::Stores, "01"),
+        (ControlQuery::Shards, "02"),
+        (ControlQuery::Config { num: -1 }, "03 ffffffffffffffff"),
+        (ControlQuery::Plan(PlacementCommand::Rebalance), "04 04"),
+        (ControlQuery::Moves, "05"),
+    ] {
+        let request = PeerMessage::Request(Request {
+            id: 1,
+            shard: ShardId(0),
+            epoch: Epoch {
+                conf_ver: 1,
+                version: 1,
+            },
+            timeout_ms: 5,
+            in_order: false,
+            session: None,
+            body: ForwardBody::Read(Query::Control(query)),
+        });
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes);
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let tail = format!("0220{}", drawn.replace(' ', ""));
+        assert!(hex.ends_with(&tail), "{hex} does not end with {tail}");
+        let bytes: bytes::Bytes = bytes.into();
+        assert_eq!(PeerMessage::decode(bytes), Ok(request));
+    }
+}
+
+#[test]
+fn answers_about_moves_come_back() {
+    let plan = vec![
+        PlannedMove {
+            shard: ShardId(300),
+            from: None,
+            to: Some(GroupId(2)),
+            bytes: None,
+        },
+        PlannedMove {
+            shard: ShardId(7),
+            from: Some(GroupId(1)),
+            to: None,
+            bytes: Some(1 << 40),
+        },
+    ];
+    assert_eq!(decode_plan(&encode_plan(&plan)), Ok(plan));
+    let moves = vec![MoveRow {
+        shard: ShardId(7),
+        group: Some(GroupId(2)),
+        from: vec![StoreId(1)],
+        to: vec![StoreId(4), StoreId(5)],
+        ready: vec![StoreId(4)],
+        bytes: Some(9),
+    }];
+    let bytes = encode_moves(&moves);
+    for end in 0..bytes.len() {
+        assert!(decode_moves(&bytes.slice(..end)).is_err(), "cut at {end}");
+    }
+    assert_eq!(decode_moves(&bytes), Ok(moves));
 }

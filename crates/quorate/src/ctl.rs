@@ -4,11 +4,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
+use quorate_server::json;
 use serde_json::{Map, Value, json};
 
 use crate::cli::Failure;
 use crate::client::Reply;
 use crate::kv::{Effect, Target, ask, unexpected};
+
+mod place;
+mod table;
+
+use table::print;
 
 /// How long to wait for the controller's map to show what is done.
 const MAP_PATIENCE: Duration = Duration::from_secs(5);
@@ -33,6 +39,8 @@ enum Command {
     Shards,
     /// List the stores as the controller knows them: whether they are up, addresses, how much they hold and lead
     Stores,
+    #[command(flatten)]
+    Place(place::Place),
     /// Move all that a store holds to others, and give it nothing more; it goes on serving meanwhile
     Drain {
         /// The store's id
@@ -125,6 +133,7 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
     match command {
         Command::Shards => print(shards(&target)?, json),
         Command::Stores => print(stores(&target)?, json),
+        Command::Place(place) => place::run(&target, place, json),
         Command::Drain { store } => service(&target, "DRAIN", store, json, "draining"),
         Command::Undrain { store } => service(&target, "UNDRAIN", store, json, "active"),
         Command::Remove { store } => service(&target, "REMOVE", store, json, "removed"),
@@ -171,7 +180,7 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
 }
 
 fn service(target: &Target, verb: &str, store: u64, json: bool, becomes: &str) -> Result<(), Failure> {
-    wish(target, &["STORE", verb, &store.to_string()])?;
+    place::patiently(|| wish(target, &["STORE", verb, &store.to_string()]))?;
     if json {
         println!("{}", json!({ "store": store, "service": becomes }));
     } else {
@@ -308,62 +317,5 @@ fn said(json: bool, shard: u64, what: &str) {
 /// The maps that a node lists.
 fn rows(target: &Target, what: &[u8]) -> Result<Vec<Map<String, Value>>, Failure> {
     let reply = ask(target, Effect::Read, &[b"QUORATE", what])?;
-    let Reply::Array(rows) = reply else {
-        return Err(unexpected(&reply));
-    };
-    rows.iter()
-        .map(|row| match value(row) {
-            Value::Array(fields) => Ok(fields
-                .chunks_exact(2)
-                .map(|field| (field[0].as_str().unwrap_or_default().to_owned(), field[1].clone()))
-                .collect()),
-            _ => Err(unexpected(row)),
-        })
-        .collect()
-}
-
-fn value(reply: &Reply) -> Value {
-    match reply {
-        Reply::Simple(text) | Reply::Error(text) => json!(text),
-        Reply::Int(number) => json!(number),
-        Reply::Bulk(bytes) => json!(String::from_utf8_lossy(bytes)),
-        Reply::Nil => Value::Null,
-        Reply::Array(items) => items.iter().map(value).collect(),
-    }
-}
-
-/// As JSON, or as a table with the fields' names above.
-fn print(rows: Vec<Map<String, Value>>, json: bool) -> Result<(), Failure> {
-    if json {
-        println!("{:#}", Value::from_iter(rows.into_iter().map(Value::Object)));
-        return Ok(());
-    }
-    let Some(first) = rows.first() else {
-        return Ok(());
-    };
-    let names: Vec<String> = first.keys().cloned().collect();
-    let mut table = vec![names.clone()];
-    for row in &rows {
-        table.push(names.iter().map(|name| cell(row.get(name))).collect());
-    }
-    for row in &table {
-        let cells = row.iter().enumerate().map(|(at, cell)| {
-            let width = table.iter().map(|row| row[at].len()).max().unwrap_or_default();
-            format!("{cell:>width$}")
-        });
-        println!("{}", cells.collect::<Vec<_>>().join("  "));
-    }
-    Ok(())
-}
-
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".into(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(items)) => {
-            let items: Vec<String> = items.iter().map(|item| cell(Some(item))).collect();
-            items.join(",")
-        }
-        Some(other) => other.to_string(),
-    }
+    json::rows(&reply).ok_or_else(|| unexpected(&reply))
 }

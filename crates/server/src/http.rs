@@ -1,7 +1,7 @@
-//! The HTTP endpoint: `/metrics`, `/healthz`, `/readyz`, `/status`.
+//! The HTTP endpoint: `/metrics`, `/healthz`, `/readyz`, `/status`, and the controller below `/v1`.
 //!
-//! It runs on a thread and a single-threaded runtime of its own and knows the node only through [`Shared`]: a
-//! slow or hostile HTTP client cannot delay the reactor.
+//! It runs on a thread and a single-threaded runtime of its own and knows the node only through [`Shared`], and as a client
+//! of it ([`Node`]): a slow or hostile HTTP client cannot delay the reactor.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -14,6 +14,10 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::sync::oneshot;
+
+mod api;
+
+pub use api::Node;
 
 use crate::metrics::prometheus;
 use crate::status::Shared;
@@ -45,7 +49,7 @@ impl Drop for HttpHandle {
 }
 
 /// Binds `addr` and serves. Fails at once when the address cannot be bound, so that the caller can say so.
-pub fn spawn(addr: SocketAddr, shared: Arc<Shared>) -> io::Result<HttpHandle> {
+pub fn spawn(addr: SocketAddr, shared: Arc<Shared>, node: Node) -> io::Result<HttpHandle> {
     let listener = TcpListener::bind(addr)?;
     listener.set_nonblocking(true)?;
     let addr = listener.local_addr()?;
@@ -58,10 +62,12 @@ pub fn spawn(addr: SocketAddr, shared: Arc<Shared>) -> io::Result<HttpHandle> {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             // Not a graceful shutdown: that would wait for clients that keep their connections open.
             tokio::select! {
-                served = std::future::IntoFuture::into_future(axum::serve(listener, router(shared))) => served,
+                served = std::future::IntoFuture::into_future(axum::serve(listener, router(shared).merge(api::router(node)))) => served,
                 _ = stopped => Ok(()),
             }
         });
+        // Not to wait for what the node was asked last.
+        runtime.shutdown_background();
         if let Err(error) = served {
             tracing::error!(%error, "http endpoint stopped");
         }
@@ -135,7 +141,13 @@ mod tests {
     #[test]
     fn pages_answer_and_the_port_is_free_after_the_drop() {
         let shared = Shared::new();
-        let http = spawn(SocketAddr::from(([127, 0, 0, 1], 0)), shared.clone()).unwrap();
+        let nobody = Node::new(SocketAddr::from(([127, 0, 0, 1], 1)), 100);
+        let http = spawn(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            shared.clone(),
+            nobody.clone(),
+        )
+        .unwrap();
         let addr = http.addr();
         assert!(fetch(addr, "/healthz").starts_with("HTTP/1.1 200"));
         let before = fetch(addr, "/readyz");
@@ -171,7 +183,13 @@ mod tests {
         );
         assert!(fetch(addr, "/nothing").starts_with("HTTP/1.1 404"));
 
-        assert!(spawn(addr, shared).is_err(), "the port is in use");
+        let stores = fetch(addr, "/v1/stores");
+        assert!(
+            stores.starts_with("HTTP/1.1 503") && stores.contains("cannot connect"),
+            "{stores}"
+        );
+
+        assert!(spawn(addr, shared, nobody).is_err(), "the port is in use");
         // A client that keeps its connection open does not delay the stop.
         let _idle = std::net::TcpStream::connect(addr).unwrap();
         drop(http);

@@ -205,7 +205,8 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         source,
     })?;
     let shared = Shared::new();
-    let http = http::spawn(config.http, Arc::clone(&shared)).map_err(|source| RunError::Bind {
+    let node = http::Node::new(config.listen, config.request_timeout_ms);
+    let http = http::spawn(config.http, Arc::clone(&shared), node).map_err(|source| RunError::Bind {
         addr: config.http,
         what: "HTTP",
         source,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_storage::{ClusterId, Incarnation, StoreId};
 
-use super::writer::{put_bytes, put_list, put_u128_le, put_varint};
+use super::writer::{put_bytes, put_i64_le, put_list, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
 use crate::{Admission, ControlCommand, ControlQuery, DecodeError, FirstState, Service, StoreRecord};
 
@@ -131,7 +131,44 @@ impl Wire for Admission {
 
 wire_tags!(Service, "store's service", { Active = 1, Draining = 2, Removed = 3 });
 
-wire_tags!(ControlQuery, "controller query", { Stores = 1, Shards = 2 });
+const TAG_STORES: u8 = 1;
+const TAG_SHARDS: u8 = 2;
+const TAG_CONFIG: u8 = 3;
+const TAG_PLAN: u8 = 4;
+const TAG_MOVES: u8 = 5;
+
+impl Wire for ControlQuery {
+    const BYTES_MIN: usize = 1;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        match self {
+            ControlQuery::Stores => out.push(TAG_STORES),
+            ControlQuery::Shards => out.push(TAG_SHARDS),
+            ControlQuery::Config { num } => {
+                out.push(TAG_CONFIG);
+                put_i64_le(out, *num);
+            }
+            ControlQuery::Plan(command) => {
+                out.push(TAG_PLAN);
+                command.put(out);
+            }
+            ControlQuery::Moves => out.push(TAG_MOVES),
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(match reader.u8("controller query")? {
+            TAG_STORES => ControlQuery::Stores,
+            TAG_SHARDS => ControlQuery::Shards,
+            TAG_CONFIG => ControlQuery::Config {
+                num: reader.i64_le("number of a config")?,
+            },
+            TAG_PLAN => ControlQuery::Plan(Wire::take(reader)?),
+            TAG_MOVES => ControlQuery::Moves,
+            tag => return Err(reader.unknown_tag("controller query", tag)),
+        })
+    }
+}
 
 /// The bytes of an answer to [`ControlCommand::Register`]: a version byte and the list.
 #[must_use]

@@ -11,14 +11,14 @@ use crate::{
     ShardHeartbeat, ShardMember, ShardRow, StoreCounts, StoreHeartbeat, StoreRecord, StoreRow, StoreState,
 };
 
-fn put_number(out: &mut Vec<u8>, number: Option<u64>) {
+pub(super) fn put_number(out: &mut Vec<u8>, number: Option<u64>) {
     out.push(u8::from(number.is_some()));
     if let Some(number) = number {
         put_varint(out, number);
     }
 }
 
-fn take_number(reader: &mut Reader<'_>, what: &'static str) -> Result<Option<u64>, DecodeError> {
+pub(super) fn take_number(reader: &mut Reader<'_>, what: &'static str) -> Result<Option<u64>, DecodeError> {
     Ok(match reader.bool(what)? {
         true => Some(reader.varint(what)?),
         false => None,
@@ -204,13 +204,13 @@ impl Wire for ShardRow {
 }
 
 /// An answer to a [`ControlQuery`](crate::ControlQuery): a version byte and the list.
-fn encode_rows<T: Wire>(rows: &[T]) -> Bytes {
+pub(super) fn encode_rows<T: Wire>(rows: &[T]) -> Bytes {
     let mut out = vec![META_VERSION];
     put_list(&mut out, rows);
     out.into()
 }
 
-fn decode_rows<T: Wire>(source: &Bytes, what: &'static str) -> Result<Vec<T>, DecodeError> {
+pub(super) fn decode_rows<T: Wire>(source: &Bytes, what: &'static str) -> Result<Vec<T>, DecodeError> {
     let mut reader = Reader::new(source);
     reader.version("version of an answer", META_VERSION)?;
     let rows = reader.list(what)?;

@@ -8,7 +8,9 @@ use quorate_raft::{
 
 use super::writer::{put_list, put_varint};
 use super::{Reader, Wire, wire_tags};
-use crate::{Admission, DecodeError, Delta, Epoch, FirstState, Membership, Service, ShardInfo, StoreRecord};
+use crate::{
+    Admission, Config, DecodeError, Delta, Epoch, FirstState, Membership, Service, ShardInfo, StoreRecord,
+};
 
 /// The newest version of the stored forms in this module that this build reads, and the one it writes.
 pub const META_VERSION: u8 = 1;
@@ -52,6 +54,7 @@ stored!(Entry, "entry", encode_entry, decode_entry);
 stored!(Payload, "payload", encode_payload, decode_payload);
 stored!(Epoch, "epoch", encode_epoch, decode_epoch);
 stored!(Admission, "admission", encode_admission, decode_admission);
+stored!(Config, "config", encode_config, decode_config);
 stored!(Delta, "change of a config", encode_delta, decode_delta);
 stored!(FirstState, "first state", encode_first_state, decode_first_state);
 stored!(

@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use quorate_storage::ShardId;
 
-use super::writer::put_varint;
+use super::heartbeat::{decode_rows, encode_rows, put_number, take_number};
+use super::writer::{put_list, put_varint};
 use super::{Reader, Wire};
-use crate::{DecodeError, Delta, GroupId, Place, PlacementCommand};
+use crate::{Config, DecodeError, Delta, GroupId, MoveRow, Place, PlacementCommand, PlannedMove};
 
 const TAG_JOIN: u8 = 1;
 const TAG_LEAVE: u8 = 2;
 const TAG_MOVE: u8 = 3;
 const TAG_REBALANCE: u8 = 4;
 const TAG_SPLIT: u8 = 5;
+const TAG_REGROUP: u8 = 6;
 
 impl Wire for PlacementCommand {
     const BYTES_MIN: usize = 1;
@@ -31,6 +34,12 @@ impl Wire for PlacementCommand {
                 out.push(TAG_MOVE);
                 shard.put(out);
                 group.put(out);
+            }
+            PlacementCommand::Regroup { group, add, remove } => {
+                out.push(TAG_REGROUP);
+                group.put(out);
+                add.put(out);
+                remove.put(out);
             }
             PlacementCommand::Rebalance => out.push(TAG_REBALANCE),
             PlacementCommand::Split { parent, child, slot } => {
@@ -55,6 +64,11 @@ impl Wire for PlacementCommand {
                 parent: ShardId::take(reader)?,
                 child: ShardId::take(reader)?,
                 slot: reader.narrow("slot")?,
+            },
+            TAG_REGROUP => PlacementCommand::Regroup {
+                group: Wire::take(reader)?,
+                add: Wire::take(reader)?,
+                remove: Wire::take(reader)?,
             },
             tag => return Err(reader.unknown_tag("placement command", tag)),
         })
@@ -89,6 +103,96 @@ impl Wire for Place {
             group: Wire::take(reader)?,
         })
     }
+}
+
+impl Wire for Config {
+    const BYTES_MIN: usize = 3;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, self.num);
+        self.groups.put(out);
+        self.shards.put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Config {
+            num: reader.varint("number of a config")?,
+            groups: Wire::take(reader)?,
+            shards: Wire::take(reader)?,
+        })
+    }
+}
+
+impl Wire for PlannedMove {
+    const BYTES_MIN: usize = 4;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.shard.put(out);
+        self.from.put(out);
+        self.to.put(out);
+        put_number(out, self.bytes);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(PlannedMove {
+            shard: ShardId::take(reader)?,
+            from: Wire::take(reader)?,
+            to: Wire::take(reader)?,
+            bytes: take_number(reader, "bytes")?,
+        })
+    }
+}
+
+impl Wire for MoveRow {
+    const BYTES_MIN: usize = 6;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.shard.put(out);
+        self.group.put(out);
+        for stores in [&self.from, &self.to, &self.ready] {
+            put_list(out, stores);
+        }
+        put_number(out, self.bytes);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(MoveRow {
+            shard: ShardId::take(reader)?,
+            group: Wire::take(reader)?,
+            from: reader.list("stores that go")?,
+            to: reader.list("stores that come")?,
+            ready: reader.list("stores that have come")?,
+            bytes: take_number(reader, "bytes")?,
+        })
+    }
+}
+
+/// The bytes of an answer to [`ControlQuery::Plan`](crate::ControlQuery::Plan).
+#[must_use]
+pub fn encode_plan(moves: &[PlannedMove]) -> Bytes {
+    encode_rows(moves)
+}
+
+/// Reads what [`encode_plan`] wrote.
+///
+/// # Errors
+/// Anything but exactly one list, of a version this build knows.
+pub fn decode_plan(source: &Bytes) -> Result<Vec<PlannedMove>, DecodeError> {
+    decode_rows(source, "plan")
+}
+
+/// The bytes of an answer to [`ControlQuery::Moves`](crate::ControlQuery::Moves).
+#[must_use]
+pub fn encode_moves(moves: &[MoveRow]) -> Bytes {
+    encode_rows(moves)
+}
+
+/// Reads what [`encode_moves`] wrote.
+///
+/// # Errors
+/// Anything but exactly one list, of a version this build knows.
+pub fn decode_moves(source: &Bytes) -> Result<Vec<MoveRow>, DecodeError> {
+    decode_rows(source, "moves")
 }
 
 impl Wire for Delta {

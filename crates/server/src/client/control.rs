@@ -1,13 +1,18 @@
-//! QUORATE JOIN and STORE: what the controller is told, through any node.
+//! QUORATE JOIN, STORE, PLACE, PLAN, CONFIG and MOVES: what the controller is told and asked, through any node.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use quorate_proto::{ControlCommand, ForwardBody, LABELS_MAX, Labels, Op, Service, StoreRecord};
-use quorate_storage::{Incarnation, StoreId};
+use quorate_proto::{
+    ControlCommand, ControlQuery, ForwardBody, GroupId, Groups, LABELS_MAX, Labels, Op, PlacementCommand,
+    Service, StoreRecord,
+};
+use quorate_storage::{Incarnation, ShardId, StoreId};
 
 use super::failure::Failure;
 use super::reply::Shape;
 use super::{ClientContext, ClientSession, Handled, manage, overview};
-use crate::resp::Args;
+use crate::resp::{Args, parse_i64};
 
 fn tell(session: &mut ClientSession, command: ControlCommand, ctx: &mut ClientContext<'_>) {
     let body = ForwardBody::Write(Op::Control(Box::new(command)));
@@ -31,6 +36,95 @@ pub(super) fn store(session: &mut ClientSession, args: &Args, ctx: &mut ClientCo
     };
     let store = manage::store(args.get(3))?;
     tell(session, ControlCommand::SetStore { store, service }, ctx);
+    Ok(())
+}
+
+/// `QUORATE PLACE …`: the number of the config that holds it.
+pub(super) fn place(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    let command = placement(args)?;
+    tell(session, ControlCommand::Place(command), ctx);
+    Ok(())
+}
+
+/// `QUORATE PLAN …`: the shards that would change their group if the same words came behind PLACE.
+pub(super) fn plan(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    let command = placement(args)?;
+    overview::read(session, ControlQuery::Plan(command), ctx);
+    Ok(())
+}
+
+const PLACE_USAGE: Failure = Failure::Fixed(
+    "ERR usage: QUORATE PLACE|PLAN JOIN <group>=<store>[,<store> ...] ..., LEAVE <group> ..., MOVE <shard> <group>, \
+     GROUP <group> ADD|REMOVE <store> ... or REBALANCE",
+);
+
+fn placement(args: &Args) -> Result<PlacementCommand, Failure> {
+    let group = |text: &[u8]| manage::id(text, Failure::Fixed("ERR the group is not a number")).map(GroupId);
+    if args.len() < 3 {
+        return Err(PLACE_USAGE);
+    }
+    let behind = |from: usize| (from..args.len()).map(|at| args.get(at));
+    Ok(match (args.get(2).to_ascii_lowercase().as_slice(), args.len()) {
+        (b"join", _) => {
+            let mut groups = Groups::new();
+            for text in behind(3) {
+                let equals = text.iter().position(|byte| *byte == b'=').ok_or(PLACE_USAGE)?;
+                let stores = text[equals + 1..].split(|byte| *byte == b',');
+                let stores = stores.filter(|store| !store.is_empty()).map(manage::store);
+                let stores = stores.collect::<Result<_, _>>()?;
+                if groups.insert(group(&text[..equals])?, stores).is_some() {
+                    return Err(Failure::Fixed("ERR a group is given twice"));
+                }
+            }
+            PlacementCommand::Join(groups)
+        }
+        (b"leave", 4..) => PlacementCommand::Leave(behind(3).map(group).collect::<Result<_, _>>()?),
+        (b"move", 5) => PlacementCommand::Move {
+            shard: ShardId(manage::id(
+                args.get(3),
+                Failure::Fixed("ERR the shard is not a number"),
+            )?),
+            group: group(args.get(4))?,
+        },
+        (b"group", 6..) => {
+            let stores = behind(5).map(manage::store).collect::<Result<_, _>>()?;
+            let (add, remove) = match args.get(4).to_ascii_lowercase().as_slice() {
+                b"add" => (stores, BTreeSet::new()),
+                b"remove" => (BTreeSet::new(), stores),
+                _ => return Err(PLACE_USAGE),
+            };
+            PlacementCommand::Regroup {
+                group: group(args.get(3))?,
+                add,
+                remove,
+            }
+        }
+        (b"rebalance", 3) => PlacementCommand::Rebalance,
+        _ => return Err(PLACE_USAGE),
+    })
+}
+
+/// `QUORATE CONFIG [num]`: the config of that number, or the newest.
+pub(super) fn config(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    let num = match args.len() {
+        2 => -1,
+        3 => parse_i64(args.get(2))
+            .filter(|num| *num >= -1)
+            .ok_or(Failure::Fixed(
+                "ERR the number of the config is not a number from -1",
+            ))?,
+        _ => return Err(Failure::Arity("quorate|config")),
+    };
+    overview::read(session, ControlQuery::Config { num }, ctx);
+    Ok(())
+}
+
+/// `QUORATE MOVES`: per shard that is not where the config wants it, or is changing, where it goes.
+pub(super) fn moves(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    if args.len() != 2 {
+        return Err(Failure::Arity("quorate|moves"));
+    }
+    overview::read(session, ControlQuery::Moves, ctx);
     Ok(())
 }
 

@@ -25,6 +25,7 @@ mod control;
 mod failure;
 mod gather;
 mod keys;
+mod listing;
 mod manage;
 mod multi;
 mod numbers;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use quorate_proto::{
     ControlQuery, ForwardBody, MemberRole, Query, Service, ShardMember, ShardRow, StoreHeartbeat, StoreRow,
-    StoreState, decode_shards, decode_store_rows,
+    StoreState, decode_config, decode_moves, decode_plan, decode_shards, decode_store_rows,
 };
 use quorate_store::rsm::CONTROLLER;
 use quorate_store::{ClientRequest, RouteMode, Target};
@@ -11,7 +11,7 @@ use quorate_store::{ClientRequest, RouteMode, Target};
 use super::failure::Failure;
 use super::reply::Shape;
 use super::ring::Entry;
-use super::{ClientContext, ClientSession, Handled};
+use super::{ClientContext, ClientSession, Handled, listing};
 use crate::resp::{Args, Writer};
 
 /// QUORATE MAP: per shard that its leader has told of, the controller's included, where it is and how it stands.
@@ -32,9 +32,9 @@ pub(super) fn registry(session: &mut ClientSession, args: &Args, ctx: &mut Clien
     Ok(())
 }
 
-fn read(session: &mut ClientSession, query: ControlQuery, ctx: &mut ClientContext<'_>) {
-    let body = ForwardBody::Read(Query::Control(query));
-    ask(session, Shape::Controller(query), body, ctx);
+pub(super) fn read(session: &mut ClientSession, query: ControlQuery, ctx: &mut ClientContext<'_>) {
+    let shape = Shape::Controller(Listing::of(&query));
+    ask(session, shape, ForwardBody::Read(Query::Control(query)), ctx);
 }
 
 /// Asks the controller; `shape` says how its answer is written.
@@ -56,52 +56,96 @@ pub(super) fn ask(session: &mut ClientSession, shape: Shape, body: ForwardBody, 
     });
 }
 
+/// What a query lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Listing {
+    /// Stores.
+    Stores,
+    /// Shards.
+    Shards,
+    /// One config: its number, its groups, its shards.
+    Config,
+    /// Shards that would change their group.
+    Plan,
+    /// Shards that are on their way.
+    Moves,
+}
+
+impl Listing {
+    fn of(query: &ControlQuery) -> Self {
+        match query {
+            ControlQuery::Stores => Listing::Stores,
+            ControlQuery::Shards => Listing::Shards,
+            ControlQuery::Config { .. } => Listing::Config,
+            ControlQuery::Plan(_) => Listing::Plan,
+            ControlQuery::Moves => Listing::Moves,
+        }
+    }
+}
+
 /// Writes the controller's answer.
-pub(super) fn write_answer(query: ControlQuery, bytes: &Bytes, writer: &mut Writer<'_>) {
-    let rows = match query {
-        ControlQuery::Stores => decode_store_rows(bytes).map(|rows| rows.iter().map(store).collect()),
-        ControlQuery::Shards => decode_shards(bytes).map(|rows| rows.iter().map(shard).collect()),
+pub(super) fn write_answer(listing: Listing, bytes: &Bytes, writer: &mut Writer<'_>) {
+    fn rows<T>(of: impl Fn(&T) -> Row, list: &[T]) -> Field {
+        Field::Rows(list.iter().map(of).collect())
+    }
+    let field = match listing {
+        Listing::Stores => decode_store_rows(bytes).map(|list| rows(store, &list)),
+        Listing::Shards => decode_shards(bytes).map(|list| rows(shard, &list)),
+        Listing::Config => decode_config(bytes).map(|config| Field::Row(listing::config(&config))),
+        Listing::Plan => decode_plan(bytes).map(|list| rows(listing::planned, &list)),
+        Listing::Moves => decode_moves(bytes).map(|list| rows(listing::under_way, &list)),
     };
-    let rows: Vec<Row> = match rows {
-        Ok(rows) => rows,
+    match field {
+        Ok(field) => field.write(writer),
         Err(error) => {
             let text = format!("ERR the controller's answer cannot be read: {error}");
-            return writer.error(text.as_bytes());
+            writer.error(text.as_bytes());
         }
-    };
-    writer.array(rows.len());
-    for row in rows {
-        writer.map(row.len());
-        for (name, field) in row {
-            writer.bulk(name.as_bytes());
-            match field {
-                Field::Number(Some(number)) => writer.int(i64::try_from(number).unwrap_or(i64::MAX)),
-                Field::Number(None) => writer.null(),
-                Field::Text(text) => writer.bulk(&text),
-                Field::Numbers(numbers) => {
-                    writer.array(numbers.len());
-                    numbers.into_iter().for_each(|number| writer.int(number as i64));
+    }
+}
+
+impl Field {
+    fn write(self, writer: &mut Writer<'_>) {
+        match self {
+            Field::Number(Some(number)) => writer.int(i64::try_from(number).unwrap_or(i64::MAX)),
+            Field::Number(None) => writer.null(),
+            Field::Text(text) => writer.bulk(&text),
+            Field::Numbers(numbers) => {
+                writer.array(numbers.len());
+                numbers.into_iter().for_each(|number| writer.int(number as i64));
+            }
+            Field::Texts(texts) => {
+                writer.array(texts.len());
+                texts.iter().for_each(|text| writer.bulk(text));
+            }
+            Field::Row(row) => {
+                writer.map(row.len());
+                for (name, field) in row {
+                    writer.bulk(name.as_bytes());
+                    field.write(writer);
                 }
-                Field::Texts(texts) => {
-                    writer.array(texts.len());
-                    texts.iter().for_each(|text| writer.bulk(text));
-                }
+            }
+            Field::Rows(rows) => {
+                writer.array(rows.len());
+                rows.into_iter().for_each(|row| Field::Row(row).write(writer));
             }
         }
     }
 }
 
 /// A value in a row.
-enum Field {
+pub(super) enum Field {
     Number(Option<u64>),
     Text(Bytes),
     Numbers(Vec<u64>),
     Texts(Vec<Bytes>),
+    Row(Row),
+    Rows(Vec<Row>),
 }
 
-type Row = Vec<(&'static str, Field)>;
+pub(super) type Row = Vec<(&'static str, Field)>;
 
-fn number(value: impl Into<u64>) -> Field {
+pub(super) fn number(value: impl Into<u64>) -> Field {
     Field::Number(Some(value.into()))
 }
 

@@ -1,8 +1,9 @@
 //! From a part's outcome to the reply.
 
-use quorate_proto::{Answer, ControlQuery};
+use quorate_proto::Answer;
 
 use super::failure::Failure;
+use super::overview::{self, Listing};
 use crate::resp::Writer;
 
 /// How the answer to a request becomes a command's reply.
@@ -24,8 +25,8 @@ pub(super) enum Shape {
     RemainingS,
     /// A string; none is an empty one (GETRANGE).
     BulkOrEmpty,
-    /// What the controller knows (QUORATE MAP and REGISTRY).
-    Controller(ControlQuery),
+    /// What the controller knows (QUORATE MAP, REGISTRY and the like).
+    Controller(Listing),
     /// Null if the key is not there, otherwise this error (GETEX with a bad time).
     NullOr(Failure),
 }
@@ -65,8 +66,8 @@ impl Shape {
             (Shape::BulkOrEmpty, Answer::Nil) => writer.bulk(b""),
             (Shape::NullOr(_), Answer::Int(0)) => writer.null(),
             (Shape::NullOr(failure), _) => writer.error(failure.to_string().as_bytes()),
-            (Shape::Controller(query), Answer::Bulk(bytes)) => {
-                super::overview::write_answer(query, bytes, writer)
+            (Shape::Controller(listing), Answer::Bulk(bytes)) => {
+                overview::write_answer(listing, bytes, writer)
             }
             (_, Answer::Ok) => writer.ok(),
             (_, Answer::Nil) => writer.null(),

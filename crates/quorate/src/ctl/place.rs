@@ -1,0 +1,242 @@
+//! Which group is to hold which shard: `ctl config`, `join`, `leave`, `move`, `group`, `rebalance` and `moves`.
+
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use quorate_server::json;
+use serde_json::{Map, Value, json};
+
+use super::table::{self, print};
+use super::{LOOK, MAP_PATIENCE};
+use crate::cli::Failure;
+use crate::client::Reply;
+use crate::kv::{Effect, Target, ask, unexpected};
+
+/// Characters of a bar.
+const BAR: u64 = 20;
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Place {
+    /// Print a config: its groups, and which of them is to hold which shard
+    Config {
+        /// The config's number, from 0; without it, the newest
+        num: Option<u64>,
+    },
+    /// Let new groups of stores take their share of the shards
+    Join {
+        /// A group's id and its stores' ids, GROUP=STORE,STORE
+        #[arg(required = true, value_name = "GROUP=STORES", value_parser = group_and_stores)]
+        groups: Vec<String>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Let groups go; the others share what they held
+    Leave {
+        /// The groups' ids
+        #[arg(required = true)]
+        groups: Vec<u64>,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Let a group hold a shard, until the next join, leave or rebalance
+    Move {
+        /// The shard's id
+        shard: u64,
+        /// The group's id
+        group: u64,
+        #[command(flatten)]
+        how: How,
+    },
+    /// Let all groups share the shards evenly again
+    Rebalance {
+        #[command(flatten)]
+        how: How,
+    },
+    /// Change which stores are in a group
+    #[command(subcommand)]
+    Group(Group),
+    /// List the shards that are not where the config wants them, or are changing: where they go, and how far they are
+    Moves,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Group {
+    /// Put stores that are in no group into one
+    Add {
+        /// The group's id
+        group: u64,
+        /// The stores' ids
+        #[arg(required = true)]
+        stores: Vec<u64>,
+    },
+    /// Take stores out of a group; they are in none afterwards, and hold nothing in the end
+    Remove {
+        /// The group's id
+        group: u64,
+        /// The stores' ids
+        #[arg(required = true)]
+        stores: Vec<u64>,
+    },
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(super) struct How {
+    /// List the shards that would change their group, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(target: &Target, place: Place, json: bool) -> Result<(), Failure> {
+    let ids = |ids: Vec<u64>| ids.into_iter().map(|id| id.to_string());
+    let (mut words, how) = match place {
+        Place::Config { num } => return config(target, num, json),
+        Place::Moves => return moves(target, json),
+        Place::Join { groups, how } => (vec!["JOIN".to_owned()].into_iter().chain(groups).collect(), how),
+        Place::Leave { groups, how } => (words("LEAVE", ids(groups)), how),
+        Place::Move { shard, group, how } => (words("MOVE", ids(vec![shard, group])), how),
+        Place::Rebalance { how } => (words("REBALANCE", ids(Vec::new())), how),
+        Place::Group(group) => {
+            let (group, verb, stores) = match group {
+                Group::Add { group, stores } => (group, "ADD", stores),
+                Group::Remove { group, stores } => (group, "REMOVE", stores),
+            };
+            let mut words: Vec<String> = vec!["GROUP".into(), group.to_string(), verb.into()];
+            words.extend(ids(stores));
+            (words, How { dry_run: false })
+        }
+    };
+    words.insert(0, if how.dry_run { "PLAN" } else { "PLACE" }.to_owned());
+    words.insert(0, "QUORATE".to_owned());
+    let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
+    if how.dry_run {
+        return plan(target, &words, json);
+    }
+    match patiently(|| ask(target, Effect::Write, &words))? {
+        Reply::Int(num) if json => println!("{}", json!({ "config": num })),
+        Reply::Int(num) => println!("config {num}"),
+        other => return Err(unexpected(&other)),
+    }
+    Ok(())
+}
+
+fn words(verb: &str, behind: impl Iterator<Item = String>) -> Vec<String> {
+    std::iter::once(verb.to_owned()).chain(behind).collect()
+}
+
+/// Asks again while the controller's leader has not heard enough to judge.
+pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let deadline = Instant::now() + MAP_PATIENCE;
+    loop {
+        match ask() {
+            Err(failure) if failure.message.contains("has not heard of all") && Instant::now() < deadline => {
+                std::thread::sleep(LOOK);
+            }
+            said => return said,
+        }
+    }
+}
+
+fn plan(target: &Target, words: &[&[u8]], json: bool) -> Result<(), Failure> {
+    let reply = patiently(|| ask(target, Effect::Read, words))?;
+    let rows = json::rows(&reply).ok_or_else(|| unexpected(&reply))?;
+    if !json {
+        let bytes: u64 = rows.iter().filter_map(|row| row["bytes"].as_u64()).sum();
+        let is_known = rows.iter().all(|row| !row["bytes"].is_null());
+        print!("{}", table::text(&rows));
+        println!(
+            "{} shards would move, {}{bytes} bytes; nothing was changed",
+            rows.len(),
+            if is_known { "" } else { "at least " }
+        );
+        return Ok(());
+    }
+    print(rows, json)
+}
+
+fn config(target: &Target, num: Option<u64>, json: bool) -> Result<(), Failure> {
+    let num = num.map(|num| num.to_string());
+    let mut words: Vec<&[u8]> = vec![b"QUORATE", b"CONFIG"];
+    words.extend(num.as_ref().map(|num| num.as_bytes()));
+    let reply = ask(target, Effect::Read, &words)?;
+    let config = json::row(&reply).ok_or_else(|| unexpected(&reply))?;
+    if json {
+        println!("{:#}", Value::Object(config));
+        return Ok(());
+    }
+    println!("config {}", config["config"]);
+    for part in ["groups", "shards"] {
+        let rows: Vec<Map<String, Value>> = config[part]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|row| row.as_object().cloned())
+            .collect();
+        let text = table::text(&rows);
+        print!(
+            "\n{}",
+            if text.is_empty() {
+                format!("no {part}\n")
+            } else {
+                text
+            }
+        );
+    }
+    Ok(())
+}
+
+fn moves(target: &Target, json: bool) -> Result<(), Failure> {
+    let mut rows = super::rows(target, b"MOVES")?;
+    if json {
+        return print(rows, json);
+    }
+    if rows.is_empty() {
+        println!("every shard is where it is to be");
+        return Ok(());
+    }
+    for row in &mut rows {
+        let bar = bar(&row["to"], &row["ready"]);
+        row.insert("progress".into(), json!(bar));
+    }
+    print(rows, json)
+}
+
+/// How many of the stores that are coming have all of it.
+fn bar(to: &Value, ready: &Value) -> String {
+    let count = |stores: &Value| stores.as_array().map_or(0, Vec::len) as u64;
+    let (ready, to) = (count(ready), count(to));
+    let done = (BAR * ready).checked_div(to).unwrap_or_default();
+    let bar: String = (0..BAR).map(|at| if at < done { '#' } else { '.' }).collect();
+    format!("[{bar}] {ready}/{to}")
+}
+
+fn group_and_stores(text: &str) -> Result<String, String> {
+    let shape = || format!("`{text}` is not GROUP=STORE,STORE, such as 2=4,5,6");
+    let (group, stores) = text.split_once('=').ok_or_else(shape)?;
+    let is_id = |text: &str| text.parse::<u64>().is_ok_and(|id| id > 0);
+    if is_id(group) && stores.split(',').all(is_id) {
+        Ok(text.to_owned())
+    } else {
+        Err(shape())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_full_as_stores_have_come() {
+        assert_eq!(bar(&json!([]), &json!([])), format!("[{}] 0/0", ".".repeat(20)));
+        let half = format!("[{}{}] 1/2", "#".repeat(10), ".".repeat(10));
+        assert_eq!(bar(&json!([4, 5]), &json!([4])), half);
+        assert_eq!(bar(&json!([4]), &json!([4])), format!("[{}] 1/1", "#".repeat(20)));
+    }
+
+    #[test]
+    fn a_group_is_an_id_and_ids() {
+        assert_eq!(group_and_stores("2=4,5,6"), Ok("2=4,5,6".to_owned()));
+        for wrong in ["", "2", "2=", "=4", "0=4", "2=4,", "2=a", "2=4=5", "-1=4"] {
+            assert!(group_and_stores(wrong).is_err(), "{wrong}");
+        }
+    }
+}
