@@ -44,14 +44,14 @@ fn groups_come_and_go_by_ctl() {
     assert_eq!(config["shards"][0], first);
     assert!(said(&cluster, "config 0").starts_with("config 0\n\nno groups\n"));
     for (words, why) in [
-        ("join 2=3", "in another group"),
-        ("join 2=9", "no id of this cluster"),
-        ("join 1=1", "a group with that id already"),
+        ("join 2=3", "it can be in one only; store 3 is in group 1"),
+        ("join 2=9", "no id of this cluster; store 9 never registered"),
+        ("join 1=1", "; group 1 has stores 1, 2, 3"),
         ("leave 1", "the last group cannot leave"),
         ("leave 1 7", "the last group cannot leave"),
         ("leave 7", "no group with that id"),
         ("move 99 1", "no shard with that id"),
-        ("move 1 9", "no group with that id"),
+        ("move 1 9", "; there is no group 9, only 1"),
         ("group add 9 1", "no group with that id"),
         ("group remove 1 1 2 3", "without stores"),
         ("join 2=3 --dry-run", "in another group"),
@@ -140,7 +140,12 @@ fn groups_come_and_go_by_http() {
     assert_eq!(get("/v1/stores").1.as_array().unwrap().len(), 3);
     assert_eq!(get("/v1/shards").0, 200);
     for (path, body, wanted, why) in [
-        ("/v1/join", json!({"groups": {"2": [3]}}), 409, "in another group"),
+        (
+            "/v1/join",
+            json!({"groups": {"2": [3]}}),
+            409,
+            "; store 3 is in group 1",
+        ),
         ("/v1/join", json!({"groups": {}}), 409, "at least one group"),
         (
             "/v1/join",

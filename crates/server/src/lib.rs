@@ -22,11 +22,13 @@
 //! | `node_command` | `QUORATE` commands about the node itself |
 //! | `view` | the node as sessions see it: routes, stores, gauges |
 //! | `publish`, [`status`], [`metrics`], [`http`] | the node's account of itself, its forms, and who asks for it |
+//! | [`explain`] | what of a refused change does not fit the cluster |
 //! | [`json`] | what a node lists, for tools |
 //! | `clock` | the only place that reads a clock |
 
 pub mod client;
 pub mod config;
+pub mod explain;
 pub mod http;
 pub mod json;
 pub mod metrics;

@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use quorate_server::explain::{Listed, explain};
 use quorate_server::json;
 use serde_json::{Map, Value, json};
 
 use super::table::{self, print};
 use super::{LOOK, MAP_PATIENCE};
-use crate::cli::Failure;
+use crate::cli::{FAILED, Failure};
 use crate::client::Reply;
 use crate::kv::{Effect, Target, ask, unexpected};
 
@@ -88,7 +89,7 @@ pub(super) struct How {
 
 pub(super) fn run(target: &Target, place: Place, json: bool) -> Result<(), Failure> {
     let ids = |ids: Vec<u64>| ids.into_iter().map(|id| id.to_string());
-    let (mut words, how) = match place {
+    let (words, how): (Vec<String>, How) = match place {
         Place::Config { num } => return config(target, num, json),
         Place::Moves => return moves(target, json),
         Place::Join { groups, how } => (vec!["JOIN".to_owned()].into_iter().chain(groups).collect(), how),
@@ -105,13 +106,16 @@ pub(super) fn run(target: &Target, place: Place, json: bool) -> Result<(), Failu
             (words, How { dry_run: false })
         }
     };
-    words.insert(0, if how.dry_run { "PLAN" } else { "PLACE" }.to_owned());
-    words.insert(0, "QUORATE".to_owned());
-    let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
-    if how.dry_run {
-        return plan(target, &words, json);
-    }
-    match patiently(|| ask(target, Effect::Write, &words))? {
+    let (verb, effect) = if how.dry_run {
+        ("PLAN", Effect::Read)
+    } else {
+        ("PLACE", Effect::Write)
+    };
+    let mut all: Vec<&[u8]> = vec![b"QUORATE", verb.as_bytes()];
+    all.extend(words.iter().map(String::as_bytes));
+    let reply = patiently(|| ask(target, effect, &all)).map_err(|failure| named(target, failure, &words))?;
+    match reply {
+        reply if how.dry_run => return planned(&reply, json),
         Reply::Int(num) if json => println!("{}", json!({ "config": num })),
         Reply::Int(num) => println!("config {num}"),
         other => return Err(unexpected(&other)),
@@ -136,9 +140,25 @@ pub(super) fn patiently<T>(mut ask: impl FnMut() -> Result<T, Failure>) -> Resul
     }
 }
 
-fn plan(target: &Target, words: &[&[u8]], json: bool) -> Result<(), Failure> {
-    let reply = patiently(|| ask(target, Effect::Read, words))?;
-    let rows = json::rows(&reply).ok_or_else(|| unexpected(&reply))?;
+/// A refusal with the names of what does not fit, if they can be had.
+fn named(target: &Target, mut failure: Failure, words: &[String]) -> Failure {
+    if failure.code == FAILED
+        && let Ok(config) = config_of(target, None)
+        && let Ok(stores) = super::rows(target, b"REGISTRY")
+    {
+        let listed = Listed {
+            config: &config,
+            stores: &stores,
+        };
+        for name in explain(words, listed) {
+            failure.message += &format!("; {name}");
+        }
+    }
+    failure
+}
+
+fn planned(reply: &Reply, json: bool) -> Result<(), Failure> {
+    let rows = json::rows(reply).ok_or_else(|| unexpected(reply))?;
     if !json {
         let bytes: u64 = rows.iter().filter_map(|row| row["bytes"].as_u64()).sum();
         let is_known = rows.iter().all(|row| !row["bytes"].is_null());
@@ -153,12 +173,16 @@ fn plan(target: &Target, words: &[&[u8]], json: bool) -> Result<(), Failure> {
     print(rows, json)
 }
 
-fn config(target: &Target, num: Option<u64>, json: bool) -> Result<(), Failure> {
+fn config_of(target: &Target, num: Option<u64>) -> Result<Map<String, Value>, Failure> {
     let num = num.map(|num| num.to_string());
     let mut words: Vec<&[u8]> = vec![b"QUORATE", b"CONFIG"];
     words.extend(num.as_ref().map(|num| num.as_bytes()));
     let reply = ask(target, Effect::Read, &words)?;
-    let config = json::row(&reply).ok_or_else(|| unexpected(&reply))?;
+    json::row(&reply).ok_or_else(|| unexpected(&reply))
+}
+
+fn config(target: &Target, num: Option<u64>, json: bool) -> Result<(), Failure> {
+    let config = config_of(target, num)?;
     if json {
         println!("{:#}", Value::Object(config));
         return Ok(());

@@ -22,6 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use crate::explain::{Listed, explain};
 use crate::json;
 
 /// Bytes of a request's body.
@@ -75,6 +76,21 @@ impl Node {
             )),
             Err(error) => Err(Refused::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())),
         }
+    }
+}
+
+impl Node {
+    /// A refusal with the names of what does not fit, if they can be had.
+    async fn named(&self, mut refused: Refused, words: &[String]) -> Refused {
+        let list = async |what: &str| self.ask(vec!["QUORATE".into(), what.into()]).await.ok();
+        let config = list("CONFIG").await.and_then(|reply| json::row(&reply));
+        let stores = list("REGISTRY").await.and_then(|reply| json::rows(&reply));
+        if let (Some(config), Some(stores)) = (&config, &stores) {
+            for name in explain(words, Listed { config, stores }) {
+                refused.why += &format!("; {name}");
+            }
+        }
+        refused
     }
 }
 
@@ -229,11 +245,13 @@ async fn change(
     };
     let verb = if is_dry_run { "PLAN" } else { "PLACE" };
     let mut all = vec!["QUORATE".to_owned(), verb.to_owned()];
-    all.extend(words);
-    match node.ask(all).await? {
-        Reply::Int(num) => Ok(said(&json!({ "config": num }))),
-        reply if is_dry_run => rows(&reply),
-        reply => Err(unexpected(&reply)),
+    all.extend(words.clone());
+    match node.ask(all).await {
+        Ok(Reply::Int(num)) => Ok(said(&json!({ "config": num }))),
+        Ok(reply) if is_dry_run => rows(&reply),
+        Ok(reply) => Err(unexpected(&reply)),
+        Err(refused) if refused.status == StatusCode::CONFLICT => Err(node.named(refused, &words).await),
+        Err(refused) => Err(refused),
     }
 }
 
