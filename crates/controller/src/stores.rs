@@ -63,7 +63,8 @@ impl Controller {
         if known != Some(record) {
             self.put_record(record, rows);
         }
-        Ok(Answer::Bulk(encode_stores(&self.present())))
+        let stores: Vec<StoreRecord> = self.stores.values().cloned().collect();
+        Ok(Answer::Bulk(encode_stores(&stores)))
     }
 
     /// A new store gets an id, once for each incarnation (P7).
@@ -133,6 +134,18 @@ impl Controller {
             if let Some(delta) = placement::removal(self.history.newest(), store)? {
                 self.push_config(delta, rows);
             }
+            // Nobody is to look for it any more.
+            if let Some(known) = self.stores.get(&store) {
+                let gone = StoreRecord {
+                    store,
+                    incarnation: known.incarnation,
+                    client: Bytes::new(),
+                    peer: Bytes::new(),
+                    http: Bytes::new(),
+                    labels: Labels::new(),
+                };
+                self.put_record(&gone, rows);
+            }
         }
         let (row, value) = rows::service_row(store, service);
         if service == Service::Active {
@@ -183,7 +196,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Every store that has registered and was not removed, for whoever asks where they are.
+    /// Every store that has registered and was not removed, for one that is new.
     fn present(&self) -> Vec<StoreRecord> {
         let present = self
             .stores

@@ -7,7 +7,7 @@ use quorate_controller::{Controller, DEFAULT_GROUP};
 use quorate_proto::{
     ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, Epoch, GroupId, Groups,
     Heartbeat, Labels, MemberRole, PlacementCommand, Service, ShardHeartbeat, ShardMember, StoreHeartbeat,
-    StoreRecord, decode_admission, decode_store_rows,
+    StoreRecord, decode_admission, decode_store_rows, decode_stores,
 };
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
@@ -140,6 +140,21 @@ fn a_store_is_drained_and_comes_back_or_is_removed_for_good() {
     assert_eq!(next.store, StoreId(7));
     let told: Vec<StoreId> = next.stores.iter().map(|record| record.store).collect();
     assert_eq!(told, [StoreId(7)], "nobody looks for a store that is gone");
+    let mut again = newcomer(78, "b:1");
+    again.store = StoreId(7);
+    let Answer::Bulk(told) = hosted.apply(&ControlCommand::Register(again)) else {
+        panic!("not registered");
+    };
+    let told = decode_stores(&told).unwrap();
+    let told: Vec<_> = told
+        .iter()
+        .map(|record| (record.store.0, &record.peer[..]))
+        .collect();
+    assert_eq!(
+        told,
+        [(6, &b""[..]), (7, &b"b:1"[..])],
+        "those who know it are told that it is"
+    );
 }
 
 #[test]

@@ -19,7 +19,7 @@ pub enum ControlCommand {
         count: u32,
     },
     /// A store says at each start, and now and then, who it is and where it can be reached. Answers all stores that have
-    /// registered, in the order of their ids: a [`Bulk`](crate::Answer::Bulk) for
+    /// registered, in the order of their ids, removed ones without addresses: a [`Bulk`](crate::Answer::Bulk) for
     /// [`decode_stores`](crate::decode_stores); refused for a store that has no id
     /// of this cluster, for another incarnation than the first that the id was seen with (P7), and for one that was
     /// removed.

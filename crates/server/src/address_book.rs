@@ -51,15 +51,25 @@ impl AddressBook {
         &self.peers
     }
 
-    /// Takes over what the controller says. The stores whose address is another one now, with it.
-    pub(crate) fn update(&mut self, stores: &[StoreRecord]) -> Result<Vec<(StoreId, String)>, DataDirError> {
+    /// Takes over what the controller says. The stores whose address is another one now, with it; none: they were removed,
+    /// whatever a flag says.
+    pub(crate) fn update(
+        &mut self,
+        stores: &[StoreRecord],
+    ) -> Result<Vec<(StoreId, Option<String>)>, DataDirError> {
         let mut changed = Vec::new();
         for record in stores {
+            if record.peer.is_empty() {
+                if self.peers.remove(&record.store).is_some() {
+                    changed.push((record.store, None));
+                }
+                continue;
+            }
             let address = String::from_utf8_lossy(&record.peer).into_owned();
             let is_known = self.peers.get(&record.store) == Some(&address);
             if record.store != self.own && !self.given.contains(&record.store) && !is_known {
                 self.peers.insert(record.store, address.clone());
-                changed.push((record.store, address));
+                changed.push((record.store, Some(address)));
             }
         }
         if !changed.is_empty() {
@@ -108,7 +118,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut first = book(&dir, Some("1=one:7101,2=two:7101"));
         let changed = first.update(&[says(1, "other:1"), says(2, "other:2"), says(3, "three:1")]);
-        assert_eq!(changed.unwrap(), [(StoreId(3), "three:1".to_owned())]);
+        assert_eq!(changed.unwrap(), [(StoreId(3), Some("three:1".to_owned()))]);
         assert_eq!(first.update(&[says(3, "three:1")]).unwrap(), [], "no news");
         drop(first);
         // Without the flag, what was remembered holds until the controller says otherwise.
@@ -117,6 +127,12 @@ mod tests {
         assert_eq!(addresses(&later), ["two:7101", "three:1"]);
         later.update(&[says(2, "other:2")]).unwrap();
         drop(later);
-        assert_eq!(addresses(&book(&dir, None)), ["other:2", "three:1"]);
+        let mut last = book(&dir, None);
+        assert_eq!(addresses(&last), ["other:2", "three:1"]);
+        // A store that was removed has no address any more.
+        assert_eq!(last.update(&[says(3, "")]).unwrap(), [(StoreId(3), None)]);
+        assert_eq!(last.update(&[says(3, "")]).unwrap(), []);
+        drop(last);
+        assert_eq!(addresses(&book(&dir, None)), ["other:2"]);
     }
 }

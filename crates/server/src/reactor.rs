@@ -446,8 +446,11 @@ impl Reactor {
             self.view.meet(record);
         }
         for (store, address) in self.book.update(&stores)? {
-            tracing::info!(%store, address, "peer address");
-            self.peers.set_address(store, Some(&address));
+            match &address {
+                Some(address) => tracing::info!(%store, address, "peer address"),
+                None => tracing::info!(%store, "store removed"),
+            }
+            self.peers.set_address(store, address.as_deref());
         }
         Ok(())
     }

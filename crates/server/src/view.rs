@@ -104,8 +104,14 @@ impl ViewKeeper {
         &self.view
     }
 
-    /// There is such a store.
+    /// There is such a store; without a peer address: there was one.
     pub(crate) fn meet(&mut self, record: &StoreRecord) {
+        if record.peer.is_empty() {
+            self.view
+                .stores
+                .retain(|info| info.id != record.store || info.up || info.id == self.view.store);
+            return;
+        }
         let parse = |address: &[u8]| std::str::from_utf8(address).ok()?.parse::<HostPort>().ok();
         let (client, peer, http) = (parse(&record.client), parse(&record.peer), parse(&record.http));
         let info = self.info(record.store);
