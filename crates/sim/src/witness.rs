@@ -1,10 +1,13 @@
-//! What the shards' logs tell about the clients' writes: which of them took effect, and in which order.
+//! What the shards' logs tell about the clients' writes: which of them took effect, and when.
 //!
 //! A write of unknown outcome may have taken effect at any later moment or never, and a search for an order has to
-//! try all of that. The simulator need not guess: it sees what is applied. A history in which each write has the moment
-//! at which it was is one of those that the search would have to find, so if the checker accepts it, the history is
-//! linearizable. If not, nothing is concluded (whose write an entry was is told by content and answer only), and the
-//! history is judged by itself.
+//! try all of that. The simulator need not guess: it sees what is applied. A history in which each write took effect
+//! between the moment at which its entry was first applied anywhere and the one at which everybody had to see it is one
+//! of those that the search would have to find, so if the checker accepts it, the history is linearizable. If not, nothing
+//! is concluded (whose write an entry was is told by content and answer only), and the history is judged by itself.
+//!
+//! Everybody had to see a write once a leader had applied it, since leaders answer; once it was answered, which a leader
+//! that was deposed meanwhile does too; and once that holds of anything behind it in its shard's log.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -20,19 +23,30 @@ use quorate_store::kv::{self, Space, Txn};
 use crate::linearizability::{Answer, Budget, Command, History, Operation, Outcome, Unit, Verdict, check_kv};
 use crate::record::{Meaning, meaning, told};
 
-/// Writes in the order in which they took effect for clients: when a leader had applied them, since leaders answer.
+/// Writes in the order in which they were first applied: a shard's in that of its log, and those of the child of a split
+/// behind it.
 #[derive(Debug, Default)]
 pub(crate) struct Witness {
     writes: Vec<Write>,
-    /// Applied, but by no leader yet; by shard in the order of its log.
-    unseen: BTreeMap<ShardId, VecDeque<(Index, Write)>>,
+    /// Applied, but by no leader yet; by shard, places among the writes in the order of its log.
+    unled: BTreeMap<ShardId, VecDeque<(Index, usize)>>,
 }
 
 #[derive(Debug)]
 struct Write {
-    at_ns: u64,
+    applied_ns: u64,
+    /// When a leader had applied it.
+    led_ns: Option<u64>,
     shard: ShardId,
     command: LogCommand,
+}
+
+/// An operation whose entry was found: what it answered, and between which moments it took effect.
+struct Found {
+    operation: usize,
+    answer: Answer,
+    from: u64,
+    until: u64,
 }
 
 impl Witness {
@@ -45,58 +59,40 @@ impl Witness {
         let Ok(command) = LogCommand::decode(data) else {
             return;
         };
-        let write = Write {
-            at_ns,
+        let place = (entry.index, self.writes.len());
+        self.unled.entry(shard).or_default().push_back(place);
+        self.writes.push(Write {
+            applied_ns: at_ns,
+            led_ns: None,
             shard,
             command,
-        };
-        self.unseen
-            .entry(shard)
-            .or_default()
-            .push_back((entry.index, write));
+        });
     }
 
     /// A leader has applied this much.
     pub(crate) fn led(&mut self, at_ns: u64, shard: ShardId, applied: Index) {
-        let Some(unseen) = self.unseen.get_mut(&shard) else {
+        let Some(unled) = self.unled.get_mut(&shard) else {
             return;
         };
-        while unseen.front().is_some_and(|(index, _)| *index <= applied) {
-            let write = unseen.pop_front().map(|(_, write)| write);
-            self.writes.extend(write.map(|write| Write { at_ns, ..write }));
+        while let Some((_, at)) = unled.front().filter(|(index, _)| *index <= applied) {
+            self.writes[*at].led_ns = Some(at_ns);
+            unled.pop_front();
         }
     }
 
-    /// The same history, in which each write has taken effect when an entry like it was applied, with the answer
-    /// that it then had; and the unknown ones without such an entry never. What no leader had applied in the end,
-    /// none showed to anybody.
+    /// The same history, in which each write has taken effect about when an entry like it was applied, with the answer
+    /// that it then had; and the unknown ones without such an entry never. What no leader had applied in the end, and
+    /// nothing that was answered came behind, nobody saw.
     fn settled(&self, history: &History) -> Result<History, EngineError> {
         let mut operations = history.operations().to_vec();
-        let mut open: HashMap<(Bytes, Command), Vec<usize>> = HashMap::new();
-        for (at, operation) in operations.iter().enumerate() {
-            if !operation.command.is_read() && !matches!(operation.outcome, Outcome::NotApplied { .. }) {
-                let like = (operation.key.clone(), operation.command.clone());
-                open.entry(like).or_default().push(at);
-            }
-        }
-        let mut state = State::new()?;
-        for write in &self.writes {
-            let Some(answer) = state.apply(write)? else {
-                continue;
-            };
-            let body = ForwardBody::Write(write.command.op.clone());
-            let Meaning::Command(key, command) = meaning(&body) else {
-                continue;
-            };
-            let at = match history.unit() {
-                Unit::Nanoseconds => write.at_ns,
-                Unit::Microseconds | Unit::Events => write.at_ns / 1000,
-            };
-            let answer = told(&body, &answer);
-            let candidates = open.get_mut(&(key, command));
-            if let Some(found) = candidates.and_then(|among| take(among, &operations, at, &answer)) {
-                operations[found].invoked = at;
-                operations[found].outcome = Outcome::Done { at, answer };
+        for found in self.found(history)? {
+            if found.until < u64::MAX {
+                let operation = &mut operations[found.operation];
+                operation.invoked = found.from;
+                operation.outcome = Outcome::Done {
+                    at: found.until,
+                    answer: found.answer,
+                };
             }
         }
         let mut settled = History::new(history.unit());
@@ -106,6 +102,61 @@ impl Witness {
             }
         }
         Ok(settled)
+    }
+
+    /// The operations that have an entry like them.
+    fn found(&self, history: &History) -> Result<Vec<Found>, EngineError> {
+        let operations = history.operations();
+        let mut open: HashMap<(Bytes, Command), Vec<usize>> = HashMap::new();
+        for (at, operation) in operations.iter().enumerate() {
+            if !operation.command.is_read() && !matches!(operation.outcome, Outcome::NotApplied { .. }) {
+                let like = (operation.key.clone(), operation.command.clone());
+                open.entry(like).or_default().push(at);
+            }
+        }
+        let in_unit = |at_ns: u64| match history.unit() {
+            Unit::Nanoseconds => at_ns,
+            Unit::Microseconds | Unit::Events => at_ns / 1000,
+        };
+        let mut state = State::new()?;
+        let mut by_write = Vec::with_capacity(self.writes.len());
+        for write in &self.writes {
+            let body = ForwardBody::Write(write.command.op.clone());
+            let found = match (state.apply(write)?, meaning(&body)) {
+                (Some(answer), Meaning::Command(key, command)) => {
+                    let (answer, from) = (told(&body, &answer), in_unit(write.applied_ns));
+                    let candidates = open.get_mut(&(key, command));
+                    let operation = candidates.and_then(|among| take(among, operations, from, &answer));
+                    operation.map(|operation| Found {
+                        operation,
+                        answer,
+                        from,
+                        until: u64::MAX,
+                    })
+                }
+                _ => None,
+            };
+            by_write.push(found);
+        }
+        // By when what comes next in a shard's log had to be seen.
+        let mut seen: BTreeMap<ShardId, u64> = BTreeMap::new();
+        for (write, found) in self.writes.iter().zip(&mut by_write).rev() {
+            let led = write.led_ns.map_or(u64::MAX, in_unit);
+            let answered = found
+                .as_ref()
+                .and_then(|found| operations[found.operation].ended())
+                .unwrap_or(u64::MAX);
+            let child = match &write.command.op {
+                Op::Split(split) => seen.get(&split.child).copied().unwrap_or(u64::MAX),
+                _ => u64::MAX,
+            };
+            let until = seen.entry(write.shard).or_insert(u64::MAX);
+            *until = led.min(answered).min(child).min(*until);
+            if let Some(found) = found {
+                found.until = *until;
+            }
+        }
+        Ok(by_write.into_iter().flatten().collect())
     }
 
     /// Judges a history: first as the log tells it, which is soon done, and if that is not accepted, by itself.
@@ -224,13 +275,13 @@ impl State {
     }
 }
 
-/// Takes out the operation that may have taken effect at this moment with this answer: the one that had to be over
+/// Takes out the operation that may have taken effect from this moment on with this answer: the one that had to be over
 /// first, and of those of unknown outcome the oldest.
-fn take(among: &mut Vec<usize>, operations: &[Operation], at: u64, answer: &Answer) -> Option<usize> {
+fn take(among: &mut Vec<usize>, operations: &[Operation], from: u64, answer: &Answer) -> Option<usize> {
     let until = |operation: &Operation| operation.ended().unwrap_or(u64::MAX);
     let may_be = |operation: &Operation| {
         let answered = operation.answer().is_none_or(|told| told == answer);
-        answered && operation.invoked <= at && at <= until(operation)
+        answered && operation.invoked <= from && from <= until(operation)
     };
     let place = (0..among.len())
         .filter(|place| may_be(&operations[among[*place]]))
@@ -295,7 +346,7 @@ mod tests {
             .iter()
             .map(|operation| (operation.invoked, operation.ended()))
             .collect();
-        assert_eq!(moments, [(500, Some(500)), (700, Some(700)), (1000, Some(2000))]);
+        assert_eq!(moments, [(450, Some(500)), (650, Some(700)), (1000, Some(2000))]);
         assert_eq!(
             witness.judge(&history(40, Some("xx")), &STEPS),
             Verdict::Linearizable
