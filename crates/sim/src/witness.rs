@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_proto::{self as proto, Command as LogCommand, ForwardBody, Op, SessionTotals};
+use quorate_proto::{self as proto, Command as LogCommand, Epoch, ForwardBody, Op, SessionTotals};
 use quorate_raft::{Entry, Index, Payload};
 use quorate_storage::ShardId;
 use quorate_storage::engine::{Engine, EngineError, ModelDisk, ModelEngine};
@@ -22,6 +22,10 @@ use quorate_store::kv::{self, Space, Txn};
 
 use crate::linearizability::{Answer, Budget, Command, History, Operation, Outcome, Unit, Verdict, check_kv};
 use crate::record::{Meaning, meaning, told};
+
+/// Steps that the history as the logs tell it may take for a key. An order is found at once if there is one, and looking for
+/// another in vain is left to the history itself.
+const STEPS: u64 = 100_000;
 
 /// Writes in the order in which they were first applied: a shard's in that of its log, and those of the child of a split
 /// behind it.
@@ -38,7 +42,8 @@ struct Write {
     /// When a leader had applied it.
     led_ns: Option<u64>,
     shard: ShardId,
-    command: LogCommand,
+    /// None: the shard's members changed.
+    command: Option<LogCommand>,
 }
 
 /// An operation whose entry was found: what it answered, and between which moments it took effect.
@@ -52,12 +57,13 @@ struct Found {
 impl Witness {
     /// An entry of a shard with keys was applied for the first time.
     pub(crate) fn applied(&mut self, at_ns: u64, shard: ShardId, entry: &Entry) {
-        let Payload::Normal(data) = &entry.payload else {
-            return;
-        };
-        // A leader's first entry is empty.
-        let Ok(command) = LogCommand::decode(data) else {
-            return;
+        let command = match &entry.payload {
+            Payload::ConfChange(_) => None,
+            Payload::Normal(data) => match LogCommand::decode(data) {
+                Ok(command) => Some(command),
+                // A leader's first entry is empty.
+                Err(_) => return,
+            },
         };
         let place = (entry.index, self.writes.len());
         self.unled.entry(shard).or_default().push_back(place);
@@ -121,8 +127,13 @@ impl Witness {
         let mut state = State::new()?;
         let mut by_write = Vec::with_capacity(self.writes.len());
         for write in &self.writes {
-            let body = ForwardBody::Write(write.command.op.clone());
-            let found = match (state.apply(write)?, meaning(&body)) {
+            let Some(command) = &write.command else {
+                state.members_changed(write.shard);
+                by_write.push(None);
+                continue;
+            };
+            let body = ForwardBody::Write(command.op.clone());
+            let found = match (state.apply(write.shard, command)?, meaning(&body)) {
                 (Some(answer), Meaning::Command(key, command)) => {
                     let (answer, from) = (told(&body, &answer), in_unit(write.applied_ns));
                     let candidates = open.get_mut(&(key, command));
@@ -146,8 +157,8 @@ impl Witness {
                 .as_ref()
                 .and_then(|found| operations[found.operation].ended())
                 .unwrap_or(u64::MAX);
-            let child = match &write.command.op {
-                Op::Split(split) => seen.get(&split.child).copied().unwrap_or(u64::MAX),
+            let child = match write.command.as_ref().map(|command| &command.op) {
+                Some(Op::Split(split)) => seen.get(&split.child).copied().unwrap_or(u64::MAX),
                 _ => u64::MAX,
             };
             let until = seen.entry(write.shard).or_insert(u64::MAX);
@@ -161,7 +172,11 @@ impl Witness {
 
     /// Judges a history: first as the log tells it, which is soon done, and if that is not accepted, by itself.
     pub(crate) fn judge(&self, history: &History, budget: &Budget) -> Verdict {
-        let as_told = self.settled(history).map(|settled| check_kv(&settled, budget));
+        let brief = Budget {
+            steps: budget.steps.min(STEPS),
+            ..*budget
+        };
+        let as_told = self.settled(history).map(|settled| check_kv(&settled, &brief));
         if as_told.is_ok_and(|verdict| verdict == Verdict::Linearizable) {
             return Verdict::Linearizable;
         }
@@ -186,7 +201,7 @@ struct Shard {
     stamp_ms: u64,
     /// First slot, and the slot behind the last, as far as splits tell.
     slots: (u16, u16),
-    version: u64,
+    epoch: Epoch,
 }
 
 impl State {
@@ -203,21 +218,35 @@ impl State {
         self.last_space
     }
 
-    /// What a write answers; none if its session's table kept it from running (S4), its slot had another shard, or it
-    /// was a split.
-    fn apply(&mut self, write: &Write) -> Result<Option<proto::Answer>, EngineError> {
-        let new = Shard {
+    /// A shard of the beginning, as it begins.
+    fn first(&mut self) -> Shard {
+        Shard {
             sessions: self.new_space(),
             totals: SessionTotals::default(),
             stamp_ms: 0,
             slots: (0, SLOTS),
-            version: 1,
-        };
-        let shard = self.shards.entry(write.shard).or_insert(new);
-        shard.stamp_ms = shard.stamp_ms.max(write.command.stamp_ms);
-        let op = &write.command.op;
+            epoch: Epoch {
+                conf_ver: 1,
+                version: 1,
+            },
+        }
+    }
+
+    /// Every change of who holds a shard counts, whatever it changes; a split of an earlier epoch is void.
+    fn members_changed(&mut self, shard: ShardId) {
+        let first = self.first();
+        self.shards.entry(shard).or_insert(first).epoch.conf_ver += 1;
+    }
+
+    /// What a write answers; none if its session's table kept it from running (S4), its slot had another shard, or it
+    /// was a split.
+    fn apply(&mut self, id: ShardId, command: &LogCommand) -> Result<Option<proto::Answer>, EngineError> {
+        let first = self.first();
+        let shard = self.shards.entry(id).or_insert(first);
+        shard.stamp_ms = shard.stamp_ms.max(command.stamp_ms);
+        let op = &command.op;
         if let Op::Split(split) = op {
-            self.split(write.shard, split)?;
+            self.split(id, split)?;
             return Ok(None);
         }
         let (start, end) = shard.slots;
@@ -227,7 +256,7 @@ impl State {
         let (space, totals, stamp_ms) = (shard.sessions, &mut shard.totals, shard.stamp_ms);
         let mut txn = Txn::new(&self.content);
         let mut session = None;
-        if let Some(identity) = &write.command.session {
+        if let Some(identity) = &command.session {
             let found = sessions::standing(|key| txn.get(key), space, totals, stamp_ms, identity, op)?;
             let Standing::New(place) = found else {
                 return Ok(None);
@@ -255,10 +284,11 @@ impl State {
             return Ok(());
         };
         let (start, end) = parent.slots;
-        if parent.version != split.epoch.version || split.slot <= start || split.slot >= end {
+        if parent.epoch != split.epoch || split.slot <= start || split.slot >= end {
             return Ok(());
         }
-        (parent.slots, parent.version) = ((start, split.slot), parent.version + 1);
+        parent.slots = (start, split.slot);
+        parent.epoch.version += 1;
         let tables = (parent.sessions, to);
         let mut txn = Txn::new(&self.content);
         let totals = sessions::divide(&mut txn, &self.content, tables, &mut parent.totals, split.slot)?;
@@ -315,7 +345,7 @@ mod tests {
     }
 
     const SHARD: ShardId = ShardId(1);
-    const STEPS: Budget = Budget {
+    const BUDGET: Budget = Budget {
         steps: 1_000_000,
         bytes: 1 << 20,
         time: None,
@@ -348,7 +378,7 @@ mod tests {
             .collect();
         assert_eq!(moments, [(450, Some(500)), (650, Some(700)), (1000, Some(2000))]);
         assert_eq!(
-            witness.judge(&history(40, Some("xx")), &STEPS),
+            witness.judge(&history(40, Some("xx")), &BUDGET),
             Verdict::Linearizable
         );
     }
@@ -357,10 +387,10 @@ mod tests {
     fn a_history_that_the_log_does_not_explain_is_judged_by_itself() {
         let nothing = Witness::default();
         assert_eq!(
-            nothing.judge(&history(2, Some("x")), &STEPS),
+            nothing.judge(&history(2, Some("x")), &BUDGET),
             Verdict::Linearizable
         );
-        let impossible = nothing.judge(&history(1, Some("xx")), &STEPS);
+        let impossible = nothing.judge(&history(1, Some("xx")), &BUDGET);
         assert!(matches!(impossible, Verdict::NotLinearizable(_)), "{impossible}");
         // Stale: what was acknowledged is not in what a later read shows, even if it was not applied before that.
         for applied in [5, 5000] {
@@ -370,7 +400,7 @@ mod tests {
             let mut stale = history(0, None);
             let id = stale.invoke(9, "k", Command::append("y"), 1);
             stale.done(id, 10, Answer::Int(1));
-            let found = witness.judge(&stale, &STEPS);
+            let found = witness.judge(&stale, &BUDGET);
             assert!(matches!(found, Verdict::NotLinearizable(_)), "{found}");
         }
     }
