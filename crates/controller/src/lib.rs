@@ -5,7 +5,7 @@
 //!
 //! What is replicated is what must not be forgotten or given twice: what the cluster began with, the next id, which
 //! incarnation of each store is the one that its id belongs to, with its addresses and labels (P7), what stores are used for,
-//! and the configs: which stores form which group, and which group is to hold which shard.
+//! the window of timestamps, and the configs: which stores form which group, and which group is to hold which shard.
 //!
 //! What is not replicated is what can be asked anew: where the shards are ([`ShardMap`]) and which stores live
 //! ([`Liveness`]). The leader knows it from heartbeats ([`Overview`]), and whoever leads next begins again.
@@ -20,6 +20,7 @@ mod rows;
 mod shard_map;
 mod state;
 mod stores;
+mod timestamps;
 
 pub use balance::balance;
 pub use history::History;

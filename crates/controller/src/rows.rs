@@ -7,6 +7,7 @@
 //! 'd' store:u64 BE  ->  what the store is used for: version:u8, Service; none for an active one
 //! 'i'  ->  version:u8 next_id:u64 LE
 //! 's' store:u64  ->  how the store registered: version:u8, StoreRecord
+//! 't'  ->  the newest window of timestamps: version:u8 term:u64 LE start:u64 LE end:u64 LE
 //! ```
 
 use bytes::{Buf, Bytes};
@@ -14,12 +15,17 @@ use quorate_proto::{
     Delta, FirstState, Service, StoreRecord, decode_delta, decode_first_state, decode_service,
     decode_store_record, encode_delta, encode_first_state, encode_service, encode_store_record,
 };
+use quorate_raft::Term;
 use quorate_storage::StoreId;
+
+use crate::timestamps::Window;
 
 /// The row of what the cluster began with.
 pub(crate) const FIRST: &[u8] = b"b";
 /// The row of the next id.
 pub(crate) const NEXT_ID: &[u8] = b"i";
+/// The row of the newest window of timestamps.
+pub(crate) const TIMESTAMPS: &[u8] = b"t";
 /// First byte of the row of a store.
 pub(crate) const STORE: u8 = b's';
 
@@ -77,6 +83,33 @@ pub(crate) fn read_next_id(value: &Bytes) -> Result<u64, String> {
         ));
     }
     Ok(from.get_u64_le())
+}
+
+pub(crate) fn timestamps_row(window: &Window) -> (Bytes, Bytes) {
+    let mut value = vec![VERSION];
+    for number in [window.term.0, window.start, window.end] {
+        value.extend_from_slice(&number.to_le_bytes());
+    }
+    (Bytes::from_static(TIMESTAMPS), value.into())
+}
+
+pub(crate) fn read_timestamps(value: &Bytes) -> Result<Window, String> {
+    let mut from = value.clone();
+    if from.len() != 25 || from.get_u8() != VERSION {
+        let bytes = value.len();
+        return Err(format!(
+            "timestamps: {bytes} bytes, not version {VERSION} and 24 bytes"
+        ));
+    }
+    let (term, start, end) = (from.get_u64_le(), from.get_u64_le(), from.get_u64_le());
+    if start >= end || end > i64::MAX as u64 {
+        return Err(format!("timestamps from {start} to {end}"));
+    }
+    Ok(Window {
+        term: Term(term),
+        start,
+        end,
+    })
 }
 
 pub(crate) fn store_row(record: &StoreRecord) -> (Bytes, Bytes) {

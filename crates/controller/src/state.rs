@@ -11,11 +11,12 @@ use quorate_proto::{
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
 use quorate_storage::engine::Pair;
-use quorate_store::rsm::{Reign, RowChanges, StateMachine};
+use quorate_store::rsm::{Reign, RowChanges, Said, StateMachine};
 
 use crate::history::History;
 use crate::overview::Overview;
 use crate::stores::detached;
+use crate::timestamps::Timestamps;
 use crate::{placement, rows};
 
 /// The controller's replicated state.
@@ -34,6 +35,8 @@ pub struct Controller {
     pub(crate) services: BTreeMap<StoreId, Service>,
     /// The configs there have been; config 0 alone before the cluster began.
     pub(crate) history: History,
+    /// The timestamp oracle.
+    timestamps: Timestamps,
     /// What was heard in the term in which this replica leads, or led last.
     pub(crate) overview: Option<Overview>,
 }
@@ -143,6 +146,7 @@ impl StateMachine for Controller {
                     self.history.push(delta);
                 }
                 rows::NEXT_ID => self.next_id = rows::read_next_id(value)?,
+                rows::TIMESTAMPS => self.timestamps = Timestamps::loaded(rows::read_timestamps(value)?),
                 [rows::SERVICE, ..] => {
                     let (store, service) = rows::read_service(row, value)?;
                     self.services.insert(store, service);
@@ -167,13 +171,16 @@ impl StateMachine for Controller {
         }
     }
 
-    fn apply(&mut self, _stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer {
+    fn apply(&mut self, stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer {
         let answer = match command {
             ControlCommand::Bootstrap(first) => self.bootstrap(first, rows),
             ControlCommand::AllocateIds { count } => self.allocate_ids(*count, rows),
             ControlCommand::Register(record) => self.register(record, rows),
             ControlCommand::Admit(record) => self.admit(record, rows),
             ControlCommand::SetStore { store, service } => self.set_service(*store, *service, rows),
+            ControlCommand::ReserveTimestamps { term, above } => {
+                Ok(self.timestamps.reserve(stamp_ms, *term, *above, rows))
+            }
             ControlCommand::Place(command) => self.place(command, rows),
         };
         answer.unwrap_or_else(Answer::Error)
@@ -190,7 +197,8 @@ impl StateMachine for Controller {
             | ControlCommand::AllocateIds { .. }
             | ControlCommand::Register(_)
             | ControlCommand::Admit(_)
-            | ControlCommand::SetStore { .. } => Ok(()),
+            | ControlCommand::SetStore { .. }
+            | ControlCommand::ReserveTimestamps { .. } => Ok(()),
         }
     }
 
@@ -229,5 +237,9 @@ impl StateMachine for Controller {
             },
             ControlQuery::Moves => encode_moves(&self.moves(&overview)),
         })
+    }
+
+    fn timestamps(&mut self, reign: Reign, count: u32) -> Said {
+        self.timestamps.give(reign, count)
     }
 }

@@ -354,6 +354,12 @@ pub enum Query {
     },
     /// A read of the controller's state, for shard 0 only.
     Control(ControlQuery),
+    /// Takes timestamps that were never given before, one after the other, and higher than all that were given to whoever
+    /// had an answer by now. Answers the first ([`Answer::Int`]). For shard 0 only.
+    Timestamps {
+        /// How many, 1 to [`TIMESTAMPS_MAX`](crate::TIMESTAMPS_MAX).
+        count: u32,
+    },
     /// Nothing: confirms that the shard answers (used by barriers). Answers Ok.
     Barrier,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use quorate_raft::Term;
 use quorate_storage::{ClusterId, Incarnation, StoreId};
 
 use crate::PlacementCommand;
@@ -35,6 +36,14 @@ pub enum ControlCommand {
         store: StoreId,
         /// What becomes of it.
         service: Service,
+    },
+    /// The controller's leader of a term gets the timestamps that it may give from now on, above all that anybody may have
+    /// given. Answers the end of them, exclusive ([`Answer::Int`](crate::Answer::Int)). Proposed by that leader only.
+    ReserveTimestamps {
+        /// The leader's.
+        term: Term,
+        /// The end as the leader knows it; nothing is reserved if it is another one by now.
+        above: u64,
     },
     /// Which group is to hold which shard. Answers the number of the newest config ([`Answer::Int`](crate::Answer::Int)).
     Place(PlacementCommand),
@@ -126,6 +135,12 @@ pub struct Admission {
 
 /// Bytes of an address in a [`StoreRecord`].
 pub const ADDRESS_BYTES_MAX: usize = 300;
+
+/// Bits of a timestamp that count within a millisecond; those above are milliseconds since the Unix epoch, about.
+pub const TIMESTAMP_COUNT_BITS: u32 = 18;
+
+/// The most timestamps that one question may take: those of a millisecond.
+pub const TIMESTAMPS_MAX: u32 = 1 << TIMESTAMP_COUNT_BITS;
 
 /// The most ids that one command may take.
 pub const IDS_MAX: u32 = 1 << 16;

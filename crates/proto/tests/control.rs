@@ -1,6 +1,7 @@
 //! The controller's commands: their bytes, and that others are refused.
 
 use quorate_proto::*;
+use quorate_raft::Term;
 use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
 /// Each command and its bytes, drawn in `docs/formats-wire.md`. They are stored: a change of them is a change of format.
@@ -45,6 +46,13 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 service: Service::Removed,
             },
             "05 ac02 03",
+        ),
+        (
+            ControlCommand::ReserveTimestamps {
+                term: Term(5),
+                above: 300,
+            },
+            "08 05 ac02",
         ),
         (
             ControlCommand::Place(PlacementCommand::Join(

@@ -56,6 +56,12 @@ enum Command {
         /// The store's id
         store: u64,
     },
+    /// Take timestamps: numbers that are unique and rise, whoever asks. Prints the first
+    Tso {
+        /// How many, one after the other: 1 to 262144
+        #[arg(default_value_t = 1)]
+        count: u32,
+    },
     /// Let a shard be led by another of its stores
     Transfer {
         /// The shard's id
@@ -137,6 +143,7 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
         Command::Drain { store } => service(&target, "DRAIN", store, json, "draining"),
         Command::Undrain { store } => service(&target, "UNDRAIN", store, json, "active"),
         Command::Remove { store } => service(&target, "REMOVE", store, json, "removed"),
+        Command::Tso { count } => timestamps(&target, count, json),
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
             said(json, shard, "the leader hands over");
@@ -177,6 +184,20 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
             wait,
         }) => change(&target, "MOVE", shard, &[from, to], (&[to], &[from]), wait, json),
     }
+}
+
+fn timestamps(target: &Target, count: u32, json: bool) -> Result<(), Failure> {
+    // Asked again, it takes others.
+    match ask(
+        target,
+        Effect::Read,
+        &[b"QUORATE", b"TSO", count.to_string().as_bytes()],
+    )? {
+        Reply::Int(first) if json => println!("{}", json!({ "first": first, "count": count })),
+        Reply::Int(first) => println!("{first}"),
+        other => return Err(unexpected(&other)),
+    }
+    Ok(())
 }
 
 fn service(target: &Target, verb: &str, store: u64, json: bool, becomes: &str) -> Result<(), Failure> {

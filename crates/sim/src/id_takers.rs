@@ -1,4 +1,5 @@
-//! Who takes ids: nodes ask the controller for some all the time, and none is ever given twice (design, section 6).
+//! Who takes ids and timestamps: nodes ask the controller for some all the time, and none is ever given twice (design,
+//! section 6).
 //!
 //! What is asked before a node dies may never be answered; everything else must be, once faults have ended. Now and then
 //! somebody wants the cluster to begin again (PS-08), or comes under the id of a store that has registered (P7), and is
@@ -7,9 +8,12 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_proto::{Answer, CommandError, ControlCommand, FirstState, Labels, StoreRecord};
+use quorate_proto::{
+    Answer, CommandError, ControlCommand, FirstState, ForwardBody, Labels, Query, StoreRecord,
+};
 use quorate_storage::{Identity, Incarnation, StoreId};
-use quorate_store::{ClientOutcome, Input, RequestId};
+use quorate_store::rsm::CONTROLLER;
+use quorate_store::{ClientOutcome, ClientRequest, Input, RequestId, RouteMode, Target};
 
 use crate::oracle::Violation;
 use crate::rng::{Rng, mix};
@@ -20,7 +24,11 @@ const FIRST: u64 = 7 << 60;
 /// Two in so many questions are such that they must be refused.
 const REFUSED: u64 = 16;
 
+/// How long timestamps may take, in milliseconds.
+const TIMEOUT_MS: u32 = 2_000;
+
 const UNIQUE: &str = "ids are given once and rise";
+const TIMESTAMPS: &str = "timestamps are given once and rise";
 const ONCE: &str = "a cluster begins once";
 const IDENTITY: &str = "a store's id belongs to one incarnation";
 
@@ -30,14 +38,43 @@ pub(crate) struct IdTakers {
     rng: Rng,
     asked: u64,
     open: BTreeMap<RequestId, Asked>,
-    /// The id behind the last of each run that was given, by its first.
-    given: BTreeMap<u64, u64>,
+    given: Given,
+    timestamps: Given,
+}
+
+/// The number behind the last of each run that was given, by its first.
+#[derive(Default)]
+struct Given(BTreeMap<u64, u64>);
+
+impl Given {
+    /// Behind the highest.
+    fn end(&self) -> u64 {
+        let (_, end) = self.0.last_key_value().unwrap_or((&0, &0));
+        *end
+    }
+
+    /// A run is given that was asked for when all below `above` had been.
+    fn give(&mut self, property: &'static str, first: u64, count: u32, above: u64) -> Result<(), Violation> {
+        let end = first + u64::from(count);
+        let before = self.0.range(..end).next_back();
+        if let Some((other, other_end)) = before.filter(|(_, other_end)| **other_end > first) {
+            let detail = format!("{first}..{end} was given, and {other}..{other_end} before");
+            return Err(Violation::new(property, detail));
+        }
+        if first < above {
+            let detail = format!("{first}..{end} was asked for when all below {above} had been given");
+            return Err(Violation::new(property, detail));
+        }
+        self.0.insert(first, end);
+        Ok(())
+    }
 }
 
 /// What the controller is asked for.
 #[derive(Clone, Copy, Debug)]
 enum Wish {
     Ids(u32),
+    Timestamps(u32),
     /// The cluster is to begin again.
     Begin,
     /// The store on this node has another incarnation.
@@ -47,7 +84,7 @@ enum Wish {
 struct Asked {
     node: usize,
     wish: Wish,
-    /// The id behind the last that had been given when it was asked.
+    /// The number behind the last that had been given when it was asked.
     above: u64,
 }
 
@@ -57,7 +94,8 @@ impl IdTakers {
             rng: Rng::new(mix(seed, FIRST)),
             asked: 0,
             open: BTreeMap::new(),
-            given: BTreeMap::new(),
+            given: Given::default(),
+            timestamps: Given::default(),
         }
     }
 
@@ -72,7 +110,12 @@ impl IdTakers {
 
     /// Runs of ids that were given.
     pub(crate) fn given(&self) -> u64 {
-        self.given.len() as u64
+        self.given.0.len() as u64
+    }
+
+    /// The highest id that was given.
+    fn last(&self) -> Option<u64> {
+        self.given.end().checked_sub(1)
     }
 
     /// A node died, and with it what it was asked.
@@ -106,28 +149,22 @@ impl IdTakers {
                 Err(Violation::new(IDENTITY, detail))
             }
             (Wish::Ids(count), ClientOutcome::Done(Answer::Int(first))) => {
-                self.give(*first as u64, u64::from(count), above)
+                self.given.give(UNIQUE, *first as u64, count, above)
             }
+            (Wish::Timestamps(count), ClientOutcome::Done(Answer::Int(first))) => {
+                self.timestamps.give(TIMESTAMPS, *first as u64, count, above)
+            }
+            (Wish::Timestamps(count), ClientOutcome::Done(other)) => {
+                let detail = format!("{count} timestamps were asked for, and the answer is {other:?}");
+                Err(Violation::new(TIMESTAMPS, detail))
+            }
+            // Nobody led for too long.
+            (Wish::Timestamps(_), _) => Ok(()),
             (Wish::Ids(count), other) => {
                 let detail = format!("{count} ids were asked for, and the answer is {other:?}");
                 Err(Violation::new(UNIQUE, detail))
             }
         }
-    }
-
-    fn give(&mut self, first: u64, count: u64, above: u64) -> Result<(), Violation> {
-        let end = first + count;
-        let before = self.given.range(..end).next_back();
-        if let Some((other, other_end)) = before.filter(|(_, other_end)| **other_end > first) {
-            let detail = format!("{first}..{end} was given, and {other}..{other_end} before");
-            return Err(Violation::new(UNIQUE, detail));
-        }
-        if first < above {
-            let detail = format!("{first}..{end} was asked for when all below {above} had been given");
-            return Err(Violation::new(UNIQUE, detail));
-        }
-        self.given.insert(first, end);
-        Ok(())
     }
 }
 
@@ -146,6 +183,7 @@ impl World {
             0 => Wish::Begin,
             // Not before the true one is known.
             1 if self.is_registered(other) => Wish::Impostor(other),
+            2..8 => Wish::Timestamps(count * 100),
             _ => Wish::Ids(count),
         };
         self.ask_controller(node, wish);
@@ -157,6 +195,11 @@ impl World {
         self.ask_controller(node, count.map_or(Wish::Begin, Wish::Ids));
     }
 
+    /// A node asks the controller for so many timestamps. Nothing happens while it is down.
+    pub fn ask_for_timestamps(&mut self, node: usize, count: u32) {
+        self.ask_controller(node, Wish::Timestamps(count));
+    }
+
     fn ask_controller(&mut self, node: usize, wish: Wish) {
         if !self.nodes[node].is_up() {
             return;
@@ -164,9 +207,29 @@ impl World {
         let takers = &mut self.id_takers;
         let id = RequestId(FIRST + takers.asked);
         takers.asked += 1;
-        let above = takers.given.values().max().copied().unwrap_or_default();
+        let above = match wish {
+            // Who leads must be confirmed, or what comes from an earlier leader may be lower.
+            Wish::Timestamps(_) if self.plan.leases_may_lie() => 0,
+            Wish::Timestamps(_) => takers.timestamps.end(),
+            _ => takers.given.end(),
+        };
         takers.open.insert(id, Asked { node, wish, above });
         let command = match wish {
+            Wish::Timestamps(count) => {
+                self.trace.event(self.now_us, &[18, node as u64, id.0], || {
+                    format!("n{} asks for {count} timestamps", node + 1)
+                });
+                let request = ClientRequest {
+                    id,
+                    stream: id.0,
+                    target: Target::Shard(CONTROLLER),
+                    body: ForwardBody::Read(Query::Timestamps { count }),
+                    session: None,
+                    mode: RouteMode::Proxy,
+                    timeout_ms: TIMEOUT_MS,
+                };
+                return self.input(node, Input::Client(request));
+            }
             Wish::Ids(count) => ControlCommand::AllocateIds { count },
             Wish::Begin => ControlCommand::Bootstrap(FirstState {
                 cluster: self.nodes[node].identity.cluster,
@@ -206,6 +269,18 @@ impl World {
     pub fn ids_given(&self) -> (u64, usize) {
         (self.id_takers.given(), self.id_takers.under_way())
     }
+
+    /// Runs of timestamps that the controller gave.
+    #[must_use]
+    pub fn timestamps_given(&self) -> u64 {
+        self.id_takers.timestamps.0.len() as u64
+    }
+
+    /// The highest id that the controller gave.
+    #[must_use]
+    pub fn last_id_given(&self) -> Option<u64> {
+        self.id_takers.last()
+    }
 }
 
 #[cfg(test)]
@@ -215,7 +290,7 @@ mod tests {
     fn asked(takers: &mut IdTakers, wish: Wish) -> RequestId {
         let id = RequestId(FIRST + takers.asked);
         takers.asked += 1;
-        let above = takers.given.values().max().copied().unwrap_or_default();
+        let above = takers.given.end();
         takers.open.insert(id, Asked { node: 0, wish, above });
         id
     }
@@ -240,6 +315,18 @@ mod tests {
         let id = asked(&mut takers, Wish::Ids(1));
         takers.answered(0, id, &given(13)).unwrap();
         assert!(takers.answered(0, id, &given(14)).is_err(), "answered twice");
+    }
+
+    #[test]
+    fn timestamps_that_come_twice_or_fall_are_found() {
+        let mut given = Given::default();
+        given.give(TIMESTAMPS, 100, 10, 0).unwrap();
+        for (wrong, above) in [(109, 0), (95, 0), (99, 0), (200, 210)] {
+            let found = given.give(TIMESTAMPS, wrong, 10, above).unwrap_err();
+            assert_eq!(found.property, TIMESTAMPS, "{wrong}");
+        }
+        given.give(TIMESTAMPS, 90, 10, 0).unwrap();
+        assert_eq!(given.end(), 110);
     }
 
     #[test]

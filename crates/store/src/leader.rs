@@ -338,11 +338,10 @@ impl<E: Engine> Store<E> {
             return Ok(());
         }
         let query = within(descriptor, &read.query);
-        if let Query::Control(query) = &read.query
+        if matches!(read.query, Query::Control(_) | Query::Timestamps { .. })
             && replica.descriptor.shard == CONTROLLER
         {
-            let answer = self.machine.query(replica.reign(times), query);
-            self.answer(read.waiter, Outcome::Done(answer));
+            self.serve_machine(times, at, read);
             return Ok(());
         }
         match kv::query(&self.engine, descriptor.space, time, &query)? {

@@ -5,13 +5,15 @@
 //! machine knowing of any of these.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, CommandError, ControlCommand, ControlQuery, Heartbeat};
+use quorate_proto::{Answer, CommandError, ControlCommand, ControlQuery, Heartbeat, Op, Outcome, Query};
 use quorate_raft::Term;
 use quorate_storage::ShardId;
 use quorate_storage::engine::{Engine, EngineError, Pair, View};
 
 use crate::descriptor::{Descriptor, damaged};
+use crate::io::Times;
 use crate::kv::{self, Space, Txn};
+use crate::replica::PendingRead;
 use crate::store::Store;
 
 /// The shard that hosts the controller.
@@ -27,6 +29,15 @@ pub struct Reign {
     pub term: Term,
     /// Monotonic microseconds of its process.
     pub now_us: u64,
+}
+
+/// What the machine says on the leader to a question.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Said {
+    /// This.
+    Answer(Answer),
+    /// Nothing before this command is applied; then it is to be asked again.
+    After(ControlCommand),
 }
 
 /// A state machine that a shard's log drives.
@@ -63,6 +74,9 @@ pub trait StateMachine: Send {
 
     /// Answers a read, on the leader.
     fn query(&self, reign: Reign, query: &ControlQuery) -> Answer;
+
+    /// Gives so many timestamps, on the leader, which was confirmed after it was asked ([`Query::Timestamps`]).
+    fn timestamps(&mut self, reign: Reign, count: u32) -> Said;
 }
 
 /// Applies a command to the machine and puts the rows that it changed into the batch.
@@ -104,6 +118,29 @@ pub(crate) fn rows(view: &impl View, space: Space) -> Result<Vec<Pair>, EngineEr
 }
 
 impl<E: Engine> Store<E> {
+    /// Answers a read of the machine, by who leads: one that was deposed and whose lease still runs has applied what those
+    /// after it did, and knows nothing of what it did not hear.
+    pub(crate) fn serve_machine(&mut self, times: Times, at: usize, read: PendingRead) {
+        let replica = &self.replicas[at];
+        if !replica.serves() {
+            return self.retry_read(at, read);
+        }
+        let reign = replica.reign(times);
+        let said = match &read.query {
+            Query::Control(query) => Said::Answer(self.machine.query(reign, query)),
+            Query::Timestamps { count } => self.machine.timestamps(reign, *count),
+            query => unreachable!("{query:?} is not the machine's"),
+        };
+        match said {
+            Said::Answer(answer) => self.answer(read.waiter, Outcome::Done(answer)),
+            Said::After(command) => {
+                let index = self.take_own_write(times, at, Op::Control(Box::new(command)));
+                let waiting = self.replicas[at].reads_applied.entry(index);
+                waiting.or_default().push(read);
+            }
+        }
+    }
+
     /// The machine takes over what the engine holds for a replica of shard 0, which was opened or fed a snapshot.
     pub(crate) fn load_machine(&mut self, of: &Descriptor) -> Result<(), EngineError> {
         if of.shard != CONTROLLER {

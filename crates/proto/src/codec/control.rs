@@ -12,6 +12,7 @@ const TAG_ALLOCATE_IDS: u8 = 2;
 const TAG_REGISTER: u8 = 3;
 const TAG_ADMIT: u8 = 4;
 const TAG_SET_STORE: u8 = 5;
+const TAG_RESERVE_TIMESTAMPS: u8 = 8;
 const TAG_PLACE: u8 = 16;
 
 impl Wire for ControlCommand {
@@ -40,6 +41,11 @@ impl Wire for ControlCommand {
                 store.put(out);
                 service.put(out);
             }
+            ControlCommand::ReserveTimestamps { term, above } => {
+                out.push(TAG_RESERVE_TIMESTAMPS);
+                term.put(out);
+                put_varint(out, *above);
+            }
             ControlCommand::Place(command) => {
                 out.push(TAG_PLACE);
                 command.put(out);
@@ -58,6 +64,10 @@ impl Wire for ControlCommand {
             TAG_SET_STORE => ControlCommand::SetStore {
                 store: StoreId::take(reader)?,
                 service: Service::take(reader)?,
+            },
+            TAG_RESERVE_TIMESTAMPS => ControlCommand::ReserveTimestamps {
+                term: Wire::take(reader)?,
+                above: reader.varint("end of the timestamps")?,
             },
             TAG_PLACE => ControlCommand::Place(Wire::take(reader)?),
             tag => return Err(reader.unknown_tag("controller command", tag)),

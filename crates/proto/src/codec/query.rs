@@ -14,6 +14,7 @@ const TAG_DEADLINE: u8 = 5;
 const TAG_SCAN: u8 = 6;
 const TAG_BARRIER: u8 = 7;
 const TAG_CONTROL: u8 = 32;
+const TAG_TIMESTAMPS: u8 = 33;
 
 impl Wire for Query {
     const BYTES_MIN: usize = 1;
@@ -51,6 +52,10 @@ impl Wire for Query {
                 out.push(TAG_CONTROL);
                 query.put(out);
             }
+            Query::Timestamps { count } => {
+                out.push(TAG_TIMESTAMPS);
+                put_varint(out, u64::from(*count));
+            }
             Query::Barrier => out.push(TAG_BARRIER),
         }
     }
@@ -82,6 +87,9 @@ impl Wire for Query {
                 count_only: reader.bool("count only")?,
             },
             TAG_CONTROL => Query::Control(ControlQuery::take(reader)?),
+            TAG_TIMESTAMPS => Query::Timestamps {
+                count: reader.narrow("number of timestamps")?,
+            },
             TAG_BARRIER => Query::Barrier,
             tag => return Err(reader.unknown_tag("query", tag)),
         })

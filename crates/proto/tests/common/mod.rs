@@ -199,6 +199,9 @@ impl Gen {
                 pattern: self.option(Gen::bytes),
                 count_only: self.bool(),
             },
+            8 => Query::Timestamps {
+                count: self.below(1 << 19) as u32,
+            },
             _ => Query::Barrier,
         }
     }

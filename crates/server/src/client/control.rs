@@ -1,11 +1,11 @@
-//! QUORATE JOIN, STORE, PLACE, PLAN, CONFIG and MOVES: what the controller is told and asked, through any node.
+//! QUORATE JOIN, STORE, PLACE, PLAN, CONFIG, MOVES and TSO: what the controller is told and asked, through any node.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use quorate_proto::{
     ControlCommand, ControlQuery, ForwardBody, GroupId, Groups, LABELS_MAX, Labels, Op, PlacementCommand,
-    Service, StoreRecord,
+    Query, Service, StoreRecord, TIMESTAMPS_MAX,
 };
 use quorate_storage::{Incarnation, ShardId, StoreId};
 
@@ -125,6 +125,23 @@ pub(super) fn moves(session: &mut ClientSession, args: &Args, ctx: &mut ClientCo
         return Err(Failure::Arity("quorate|moves"));
     }
     overview::read(session, ControlQuery::Moves, ctx);
+    Ok(())
+}
+
+/// `QUORATE TSO [count]`: the first of so many timestamps that were never given before, one if none is said.
+pub(super) fn timestamps(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
+    let count = match args.len() {
+        2 => Some(1),
+        3 => std::str::from_utf8(args.get(2))
+            .ok()
+            .and_then(|text| text.parse().ok()),
+        _ => return Err(Failure::Arity("quorate|tso")),
+    };
+    let count = count
+        .filter(|count| (1..=TIMESTAMPS_MAX).contains(count))
+        .ok_or(Failure::Fixed("ERR the count is not a number from 1 to 262144"))?;
+    let body = ForwardBody::Read(Query::Timestamps { count });
+    overview::ask(session, Shape::Plain, body, ctx);
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::{ClientContext, ClientSession, Handled, control, manage, overview};
 use crate::resp::Args;
 
-/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, CONFIG, MOVES, JOIN, STORE, PLACE, PLAN, REPLICA, TRANSFER and SPLIT; all others are the node's.
+/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, CONFIG, MOVES, JOIN, STORE, TSO, PLACE, PLAN, REPLICA, TRANSFER and SPLIT; all others are the node's.
 pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"mode" => mode(session, args),
@@ -20,6 +20,7 @@ pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut Client
         b"moves" => control::moves(session, args, ctx),
         b"place" => control::place(session, args, ctx),
         b"plan" => control::plan(session, args, ctx),
+        b"tso" => control::timestamps(session, args, ctx),
         b"replica" => manage::replica(session, args, ctx),
         b"transfer" => manage::transfer(session, args, ctx),
         b"split" => manage::split(session, args, ctx),

@@ -626,6 +626,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     mutant(
         "controller",
+        "timestamps-of-an-earlier-term",
+        ALL,
+        "B-10: the controller's leader gives timestamps out of the window of the leader before it",
+    ),
+    mutant(
+        "controller",
         "map-kept-over-an-election",
         ALL,
         "design 6: the controller's leader takes what it heard when it led before for what it hears now",

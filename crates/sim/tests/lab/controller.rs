@@ -6,7 +6,7 @@ use quorate_storage::ShardId;
 
 use crate::support::{BUG_SEEDS, Chance, close, row};
 
-/// PS-08, and the first part of what ids must hold: while they are given out, whoever leads the controller's shard
+/// The first part of what ids must hold: while they are given out, whoever leads the controller's shard
 /// dies, again and again.
 fn ids_while_leaders_die(seed: u64) -> Result<(), Violation> {
     let mut world = Setup::new(3).seed(seed).start();
@@ -46,6 +46,60 @@ fn ids_while_leaders_die(seed: u64) -> Result<(), Violation> {
 #[test]
 fn ids_are_unique_while_the_controllers_leader_dies() {
     row("ids_are_unique", BUG_SEEDS, ids_while_leaders_die);
+}
+
+/// B-10: timestamps are unique and rise over restarts and leaders, while wall clocks step back, and one write covers many.
+#[test]
+fn b_10_timestamps_rise_over_restarts_and_leaders() {
+    row(
+        "b_10_timestamps_rise_over_restarts_and_leaders",
+        BUG_SEEDS,
+        |seed| {
+            let mut chance = Chance::new(seed);
+            let mut world = Setup::new(3).seed(seed).start();
+            let leader = world.await_leader(0)?;
+            world.run_for(SECOND)?;
+            let log = |world: &World| world.replica(leader, 0).map_or(0, |status| status.last.0);
+            let before = log(&world);
+            for _ in 0..400 {
+                world.ask_for_timestamps(chance.below(3) as usize, chance.range(1, 1_000) as u32);
+                world.run_for(chance.below(5 * MILLISECOND))?;
+            }
+            world.run_for(SECOND)?;
+            let writes = log(&world) - before;
+            assert_eq!(world.timestamps_given(), 400);
+            assert!(writes <= 4, "{writes} writes for a second of timestamps");
+            for round in 0..10 {
+                for _ in 0..chance.range(5, 30) {
+                    world.ask_for_timestamps(chance.below(3) as usize, chance.range(1, 1_000) as u32);
+                    world.run_for(chance.below(2 * MILLISECOND))?;
+                }
+                let by_ms = chance.range(1, 3_600_000) as i64;
+                world.jump_wall_clock(
+                    chance.below(3) as usize,
+                    if chance.percent(70) { -by_ms } else { by_ms },
+                );
+                let leader = world.await_leader(0)?;
+                match round % 3 {
+                    0 => world.crash(leader),
+                    1 => world.crash_power(leader),
+                    _ => world.isolate(leader),
+                }
+                if chance.percent(50) {
+                    world.await_leader(0)?;
+                }
+                for _ in 0..chance.range(5, 30) {
+                    world.ask_for_timestamps(chance.below(3) as usize, chance.range(1, 1_000) as u32);
+                    world.run_for(chance.below(20 * MILLISECOND))?;
+                }
+                world.rejoin(leader);
+                world.start_node(leader);
+            }
+            let given = world.timestamps_given();
+            assert!(given > 450, "{given} runs of timestamps were given");
+            close(world)
+        },
+    );
 }
 
 /// A leader is deposed, and what it said of its shard before comes late, behind what the next leader says: it is refused.

@@ -65,7 +65,7 @@ pub fn longest_key(body: &ForwardBody) -> usize {
             | Query::StrLen { key }
             | Query::GetRange { key, .. }
             | Query::Deadline { key } => key.len(),
-            Query::Scan { .. } | Query::Control(_) | Query::Barrier => 0,
+            Query::Scan { .. } | Query::Control(_) | Query::Timestamps { .. } | Query::Barrier => 0,
         },
     }
 }
@@ -99,7 +99,7 @@ pub fn slot_of_query(query: &Query) -> Option<u16> {
         | Query::GetRange { key, .. }
         | Query::Deadline { key } => Some(slot_of(key)),
         Query::Scan { from, .. } => Some(from.slot),
-        Query::Control(_) | Query::Barrier => None,
+        Query::Control(_) | Query::Timestamps { .. } | Query::Barrier => None,
     }
 }
 

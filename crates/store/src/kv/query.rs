@@ -78,7 +78,9 @@ pub fn query<V: View + ?Sized>(
         )
         .map(Read::Answer),
         // The controller's are not answered from here.
-        Query::Control(_) => Ok(Read::Answer(Answer::Error(CommandError::NotController))),
+        Query::Control(_) | Query::Timestamps { .. } => {
+            Ok(Read::Answer(Answer::Error(CommandError::NotController)))
+        }
         Query::Barrier => Ok(Read::Answer(Answer::Ok)),
     }
 }

@@ -12,7 +12,7 @@ use quorate_storage::engine::Engine as _;
 use quorate_storage::engine::{Durability, ModelDisk, ModelEngine, Pair, View};
 use quorate_storage::log::{LogOp, Recovered, RecoveredShard};
 use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
-use quorate_store::rsm::{Reign, RowChanges, StateMachine};
+use quorate_store::rsm::{Reign, RowChanges, Said, StateMachine};
 use quorate_store::{Bootstrap, FIRST, Input, Store, StoreOptions, Times, kv};
 
 /// The one with data.
@@ -36,6 +36,9 @@ impl StateMachine for NoController {
     }
     fn query(&self, _: Reign, _: &ControlQuery) -> Answer {
         Answer::Error(CommandError::NotController)
+    }
+    fn timestamps(&mut self, _: Reign, _: u32) -> Said {
+        Said::Answer(Answer::Error(CommandError::NotController))
     }
 }
 
