@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use quorate_proto::{Epoch, MemberRole, ShardHeartbeat, StoreCounts};
-use quorate_raft::{Term, mutant};
+use quorate_raft::{ReplicaId, Term, mutant};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::SLOTS;
 
@@ -19,6 +19,8 @@ pub struct Known {
     pub last: ShardHeartbeat,
     /// When it came.
     pub heard_us: u64,
+    /// The highest id of a replica that anybody told of; a new one is above it (M3).
+    pub last_replica: ReplicaId,
 }
 
 /// All shards that were told of.
@@ -62,6 +64,20 @@ pub enum Refused {
         /// The first slot that both claim.
         slot: u16,
     },
+    /// A change of the members brings an id back that the shard had given before (M3). No shard's log does that.
+    #[error(
+        "heartbeat of shard {shard} with replica {replica} on store {store}, an id that is used: new ones are above {last}"
+    )]
+    ReplicaIdUsed {
+        /// The shard.
+        shard: ShardId,
+        /// The replica.
+        replica: ReplicaId,
+        /// Where it is said to be.
+        store: StoreId,
+        /// The highest id that was told of.
+        last: ReplicaId,
+    },
     /// No shard is like that.
     #[error("heartbeat of shard {shard} that no shard can send: {what}")]
     Malformed {
@@ -83,6 +99,10 @@ impl ShardMap {
         if !mutant!("stale-heartbeat-accepted") {
             self.check_age(&told)?;
         }
+        self.check_new_replicas(&told)?;
+        let ids = told.members.iter().map(|member| member.replica);
+        let before = self.shards.get(&shard).map(|known| known.last_replica);
+        let last_replica = ids.chain(before).max().unwrap_or_default();
         let slots = told.start_slot..told.end_slot;
         if let Some(known) = self.shards.get(&shard)
             && known.last.start_slot < known.last.end_slot
@@ -103,6 +123,7 @@ impl ShardMap {
         let known = Known {
             last: told,
             heard_us: now_us,
+            last_replica,
         };
         self.shards.insert(shard, known);
         debug_assert!(self.has_no_overlap(), "{:?}", self.by_slot);
@@ -137,6 +158,31 @@ impl ShardMap {
             }
         }
         Ok(())
+    }
+
+    /// whom a change of the members brings has an id that nobody had.
+    fn check_new_replicas(&self, told: &ShardHeartbeat) -> Result<(), Refused> {
+        let Some(known) = self.shards.get(&told.shard) else {
+            return Ok(());
+        };
+        if told.epoch.conf_ver <= known.last.epoch.conf_ver {
+            return Ok(());
+        }
+        let is_known = |replica, store| {
+            let mut members = known.last.members.iter();
+            members.any(|member| (member.replica, member.store) == (replica, store))
+        };
+        let is_used = |replica, store| replica <= known.last_replica && !is_known(replica, store);
+        let mut members = told.members.iter();
+        match members.find(|member| is_used(member.replica, member.store)) {
+            None => Ok(()),
+            Some(member) => Err(Refused::ReplicaIdUsed {
+                shard: told.shard,
+                replica: member.replica,
+                store: member.store,
+                last: known.last_replica,
+            }),
+        }
     }
 
     /// The shards that have some of these slots, from the last to the first.

@@ -91,6 +91,37 @@ fn hb_12_a_stale_epoch_is_refused_with_both_epochs() {
     assert_refused(&mut map, later, text);
 }
 
+/// Ids of replicas rise (M3): whom a change of the members brings is above all that were there. Even a removed replica with
+/// the highest id does not come back, nor does one come to another store.
+#[test]
+fn x_05_a_replica_id_that_was_used_is_refused() {
+    let mut map = heard(&[word(1, (0, SLOTS), (1, 1))]);
+    let with = |conf_ver, members: &[(u64, u64)]| {
+        let mut told = word(1, (0, SLOTS), (1, conf_ver));
+        let member = |&(replica, store): &(u64, u64)| ShardMember {
+            replica: ReplicaId(replica),
+            store: StoreId(store),
+            ..told.members[0]
+        };
+        told.members = members.iter().map(member).collect();
+        told
+    };
+    assert_eq!(map.hear(2, with(2, &[(11, 1), (12, 2)])), Ok(true), "13 goes");
+    for (replica, store) in [(13, 3), (13, 4), (10, 4), (12, 4)] {
+        let text = format!(
+            "heartbeat of shard 1 with replica {replica} on store {store}, an id that is used: new ones are above 13"
+        );
+        assert_refused(&mut map, with(3, &[(11, 1), (replica, store)]), &text);
+    }
+    assert_eq!(map.hear(2, with(3, &[(11, 1), (12, 2), (14, 3)])), Ok(true));
+    assert_eq!(
+        map.hear(2, with(5, &[(11, 1), (16, 2)])),
+        Ok(true),
+        "15 came and went unheard"
+    );
+    assert_eq!(map.get(ShardId(1)).unwrap().last_replica, ReplicaId(16));
+}
+
 #[test]
 fn hb_13_pending_replicas_are_counted_by_store() {
     let mut told = word(1, (0, SLOTS), (1, 1));

@@ -264,18 +264,19 @@ fn moves_are_what_is_elsewhere_or_on_its_way() {
         &[member(6, Voter, false), member(2, Voter, false)],
     );
     assert_eq!(moves(&hosted), [row(&[6], &[], &[])], "it has to go");
+    // M3: under an id that was not there before.
+    let back = |role, is_pending| ShardMember {
+        replica: ReplicaId(110),
+        ..member(1, role, is_pending)
+    };
     let members = [
         member(6, Outgoing, false),
         member(2, Incoming, false),
-        member(1, Learner, true),
+        back(Learner, true),
     ];
     hear(&mut hosted, 3, &members);
     assert_eq!(moves(&hosted), [row(&[6], &[1, 2], &[2])]);
-    hear(
-        &mut hosted,
-        4,
-        &[member(1, Voter, false), member(2, Voter, false)],
-    );
+    hear(&mut hosted, 4, &[back(Voter, false), member(2, Voter, false)]);
     assert_eq!(moves(&hosted), []);
     let draining = ControlCommand::SetStore {
         store: StoreId(2),

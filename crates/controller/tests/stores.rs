@@ -266,6 +266,7 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
     assert_eq!(considered(&hosted, 2), holds);
     let mut gone = shard(0, &[1, 2]);
     gone.epoch.conf_ver = 2;
+    gone.members[1].replica = ReplicaId(106);
     hears(&mut hosted, 3, &beat(1, 3, 2, &[gone]));
     assert_eq!(
         considered(&hosted, 3),

@@ -1,6 +1,7 @@
 //! What a script does to nodes, disks, clocks and network. Everything lasts until the script takes it back, or
 //! for the time given.
 
+use quorate_proto::PeerMessage;
 use quorate_storage::{ShardId, disk};
 use quorate_store::Input;
 
@@ -253,6 +254,12 @@ impl World {
         let until_us = self.now_us + for_us;
         self.network.slow_down(a, b, extra_us, until_us);
         self.network.slow_down(b, a, extra_us, until_us);
+    }
+
+    /// A node gets a message as if another one had sent it.
+    pub fn forge(&mut self, from: usize, to: usize, message: PeerMessage) {
+        let from = self.nodes[from].identity.store;
+        self.input(to, Input::Peer { from, message });
     }
 
     /// How the network behaves from now on.

@@ -13,6 +13,7 @@
 mod bugs;
 mod controller;
 mod generic;
+mod identities;
 mod kv;
 mod many_keys;
 mod moves;

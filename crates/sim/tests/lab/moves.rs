@@ -45,7 +45,7 @@ fn ask(world: &mut World, via: usize, wish: &Manage) -> Result<(), Violation> {
 }
 
 /// Asks for a change and lets time pass until these nodes hold the shard.
-fn change_to(
+pub(crate) fn change_to(
     world: &mut World,
     via: usize,
     add: &[usize],
@@ -57,7 +57,7 @@ fn change_to(
     world.await_leader(1).map(|_| ())
 }
 
-fn refused(world: &mut World, via: usize, wish: Manage) -> Result<CommandError, Violation> {
+pub(crate) fn refused(world: &mut World, via: usize, wish: Manage) -> Result<CommandError, Violation> {
     let id = world.wish(via, 1, wish.clone());
     world.wait_until("a wish is answered", 5 * SECOND, |world| world.told(id).is_some())?;
     match world.told(id) {
