@@ -8,7 +8,8 @@
 //! the window of timestamps, and the configs: which stores form which group, and which group is to hold which shard.
 //!
 //! What is not replicated is what can be asked anew: where the shards are ([`ShardMap`]) and which stores live
-//! ([`Liveness`]). The leader knows it from heartbeats ([`Overview`]), and whoever leads next begins again.
+//! ([`Liveness`]). The leader knows it from heartbeats ([`Overview`]), and whoever leads next begins again. By it the
+//! schedulers ([`operators`]) decide who is to hold and to lead what, and the answers to heartbeats say so ([`Operators`]).
 
 mod balance;
 mod history;
@@ -17,6 +18,7 @@ mod overview;
 mod placement;
 mod plan;
 mod rows;
+mod schedule;
 mod shard_map;
 mod state;
 mod stores;
@@ -27,5 +29,9 @@ pub use history::History;
 pub use liveness::{DOWN_AFTER_US, Liveness};
 pub use overview::Overview;
 pub use placement::{DEFAULT_GROUP, GROUP_STORES_MAX, GROUPS_MAX};
+pub use schedule::{
+    BEGIN_US, Cluster, ClusterView, Condition, END_US, Kept, MemberView, Operator, Operators, REST_US,
+    RETURN_US, Reason, Running, ShardView, StoreView, Task, operators, seen,
+};
 pub use shard_map::{Known, Refused, ShardMap};
 pub use state::Controller;

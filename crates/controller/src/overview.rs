@@ -1,13 +1,15 @@
 //! What the controller's leader hears of the cluster. Never replicated: whoever leads next hears it anew.
 
-use quorate_proto::{Heartbeat, Service, ShardRow, StoreRecord, StoreRow};
+use quorate_proto::{Heartbeat, ORDERS_MAX, Order, Service, ShardRow, StoreRecord, StoreRow};
 use quorate_raft::{Term, mutant};
-use quorate_store::rsm::Reign;
+use quorate_storage::{ShardId, StoreId};
+use quorate_store::rsm::{Limits, Reign, Tally};
 
 use crate::liveness::Liveness;
+use crate::schedule::{self, Cluster, Operators};
 use crate::shard_map::ShardMap;
 
-/// The shard map and the stores' liveness, as heard in one term.
+/// The shard map and the stores' liveness, as heard in one term, and what the schedulers made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Overview {
     /// In which the listener leads.
@@ -16,6 +18,12 @@ pub struct Overview {
     pub map: ShardMap,
     /// Which stores live.
     pub liveness: Liveness,
+    /// What the schedulers want.
+    pub operators: Operators,
+    /// When the listening began.
+    since_us: u64,
+    /// When the schedulers last looked.
+    round_us: Option<u64>,
 }
 
 impl Overview {
@@ -26,6 +34,9 @@ impl Overview {
             term: reign.term,
             map: ShardMap::default(),
             liveness: Liveness::new(reign.now_us),
+            operators: Operators::default(),
+            since_us: reign.now_us,
+            round_us: None,
         }
     }
 
@@ -46,6 +57,42 @@ impl Overview {
             refused += u64::from(self.map.hear(reign.now_us, told.clone()).is_err());
         }
         Some(refused)
+    }
+
+    /// Whether the schedulers have not looked at the cluster for so long, and enough has been heard.
+    #[must_use]
+    pub fn is_round_due(&self, now_us: u64, every_us: u64) -> bool {
+        let is_due = self.round_us.is_none_or(|round_us| now_us >= round_us + every_us);
+        is_due && (self.is_warm(now_us) || mutant!("scheduled-before-it-was-heard"))
+    }
+
+    fn is_warm(&self, now_us: u64) -> bool {
+        schedule::is_warm(now_us.saturating_sub(self.since_us), &self.map)
+    }
+
+    /// The schedulers look at the cluster.
+    ///
+    /// # Panics
+    /// When too little has been heard to plan by.
+    pub fn schedule(&mut self, now_us: u64, cluster: &Cluster<'_>, limits: &Limits) -> Tally {
+        assert!(
+            self.is_warm(now_us),
+            "nothing is planned before every slot was heard; {:?} lack",
+            self.map.gaps()
+        );
+        self.round_us = Some(now_us);
+        let view = schedule::seen(now_us, cluster, &self.map, &self.liveness);
+        self.operators.round(now_us, view, limits)
+    }
+
+    /// What is ordered of a store, of the shards that it leads.
+    #[must_use]
+    pub fn orders(&self, store: StoreId) -> Vec<Order> {
+        let leads = |shard: ShardId| {
+            let known = self.map.get(shard);
+            known.is_some_and(|known| known.last.leader_store() == Some(store))
+        };
+        self.operators.orders(leads, ORDERS_MAX)
     }
 
     /// The shards that were told of: the controller's first, the others by slot.

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{CommandError, Config, Delta, FirstState, GroupId, Groups, Place, PlacementCommand};
+use quorate_raft::mutant;
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::first_slots;
 
 use crate::balance::balance;
 use crate::history::History;
+use crate::shard_map::ShardMap;
 
 /// Stores of a group, at most.
 pub const GROUP_STORES_MAX: usize = 1_000;
@@ -211,6 +213,31 @@ fn split(config: &Config, parent: ShardId, child: ShardId, slot: u16) -> Result<
         shards: BTreeMap::from([(parent, left), (child, right)]),
         ..Delta::default()
     })
+}
+
+/// Splits that were heard of and that the config does not know: what became of a part of a shard's slots.
+///
+/// In whatever order splits are heard, each takes its slots from the shard that has them by the config so far: what it
+/// was split from, or what that was split from.
+pub(crate) fn unrecorded(config: &Config, map: &ShardMap) -> Vec<PlacementCommand> {
+    if mutant!("split-not-recorded") {
+        return Vec::new();
+    }
+    let heard = map.all().map(|known| &known.last);
+    let new =
+        heard.filter(|last| last.start_slot < last.end_slot && !config.shards.contains_key(&last.shard));
+    let split = |child: &quorate_proto::ShardHeartbeat| {
+        let is_around =
+            |place: &Place| place.start_slot < child.start_slot && child.end_slot <= place.end_slot;
+        let mut parents = config.shards.iter();
+        let (parent, _) = parents.find(|(_, place)| is_around(place))?;
+        Some(PlacementCommand::Split {
+            parent: *parent,
+            child: child.shard,
+            slot: child.start_slot,
+        })
+    };
+    new.filter_map(split).collect()
 }
 
 /// The new places of the shards that change their group when these groups share them out.

@@ -1,20 +1,21 @@
 //! The state, and what each command does to it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState, Heartbeat, IDS_MAX,
+    Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState, Heartbeat, IDS_MAX, Order,
     PlacementCommand, Service, StoreRecord, encode_config, encode_moves, encode_plan, encode_shards,
     encode_store_rows,
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
 use quorate_storage::engine::Pair;
-use quorate_store::rsm::{Reign, RowChanges, Said, StateMachine};
+use quorate_store::rsm::{Policy, Reign, RowChanges, Said, StateMachine, Tally};
 
 use crate::history::History;
 use crate::overview::Overview;
+use crate::schedule::{Cluster, Kept};
 use crate::stores::detached;
 use crate::timestamps::Timestamps;
 use crate::{placement, rows};
@@ -78,6 +79,20 @@ impl Controller {
         let (row, value) = rows::config_row(self.history.newest().num + 1, &delta);
         rows.push((row, Some(value)));
         self.history.push(delta);
+    }
+
+    /// The stores that there are. Those that the cluster began with have their place, registered or not.
+    fn kept(&self, first: &FirstState) -> BTreeMap<StoreId, Kept> {
+        let ids: BTreeSet<StoreId> = first.stores.iter().chain(self.stores.keys()).copied().collect();
+        let kept = |store: StoreId| {
+            let service = self.service(store);
+            let kept = Kept {
+                is_draining: service == Service::Draining,
+                zone: self.zone(store).cloned().unwrap_or_default(),
+            };
+            (service != Service::Removed).then_some((store, kept))
+        };
+        ids.into_iter().filter_map(kept).collect()
     }
 
     /// PS-08: once.
@@ -212,6 +227,34 @@ impl StateMachine for Controller {
         self.overview.take_if(|overview| !overview.is_of(reign));
         let overview = self.overview.get_or_insert_with(|| Overview::new(reign));
         overview.hear(reign, beat)
+    }
+
+    fn orders(&mut self, reign: Reign, store: StoreId, policy: &Policy) -> (Vec<Order>, Tally) {
+        let Some(mut overview) = self.overview.take_if(|overview| overview.is_of(reign)) else {
+            return Default::default();
+        };
+        let mut tally = Tally::default();
+        if let Some(first) = self.first.as_ref()
+            && overview.is_round_due(reign.now_us, policy.round_us)
+        {
+            let cluster = Cluster {
+                config: self.history.newest(),
+                replicas: usize::from(first.replicas),
+                stores: self.kept(first),
+                replace_after_us: policy.replace_after_us,
+            };
+            tally = overview.schedule(reign.now_us, &cluster, &policy.limits);
+        }
+        let orders = overview.orders(store);
+        self.overview = Some(overview);
+        (orders, tally)
+    }
+
+    fn due(&self, reign: Reign) -> Vec<ControlCommand> {
+        let overview = self.overview.as_ref().filter(|overview| overview.is_of(reign));
+        let splits = overview.map(|overview| placement::unrecorded(self.history.newest(), &overview.map));
+        let splits = splits.unwrap_or_default().into_iter();
+        splits.map(ControlCommand::Place).collect()
     }
 
     fn query(&self, reign: Reign, query: &ControlQuery) -> Answer {

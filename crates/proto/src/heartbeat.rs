@@ -6,8 +6,10 @@
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{Incarnation, ShardId, StoreId};
 
-use crate::{Epoch, Service, StoreRecord};
+use crate::{Epoch, Manage, Service, StoreRecord};
 
+/// Orders in one [`HeartbeatAnswer`], at most; the others come with the next one.
+pub const ORDERS_MAX: usize = 64;
 /// Shards in one [`Heartbeat`], at most; with more, the store sends the next one when this one is answered.
 pub const HEARTBEAT_SHARDS_MAX: usize = 512;
 
@@ -102,7 +104,7 @@ impl ShardHeartbeat {
 }
 
 /// The answer to a [`Heartbeat`], by whoever leads the controller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeartbeatAnswer {
     /// The process that sent the heartbeat.
     pub process: u64,
@@ -111,6 +113,22 @@ pub struct HeartbeatAnswer {
     /// The term in which the answering store leads the controller. Another one has heard nothing of what was told in
     /// this one.
     pub term: Term,
+    /// What the schedulers want of shards that are led by the sender. At most [`ORDERS_MAX`].
+    pub orders: Vec<Order>,
+}
+
+/// What the controller's schedulers want of a shard, for its leader.
+///
+/// It may be lost, late or given again without harm: it is void unless the shard is of exactly the version that it was
+/// made for, and what carries it out is the same as for a wish of an operator's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Order {
+    /// The shard.
+    pub shard: ShardId,
+    /// For this version of it only.
+    pub epoch: Epoch,
+    /// [`Manage::Change`] or [`Manage::Transfer`]; nothing else is ordered.
+    pub wish: Manage,
 }
 
 /// A store as the controller's leader sees it.

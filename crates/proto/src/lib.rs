@@ -34,8 +34,8 @@ pub use control::{
     LABELS_MAX, Labels, Service, StoreRecord, TIMESTAMP_COUNT_BITS, TIMESTAMPS_MAX, ZONE, are_labels,
 };
 pub use heartbeat::{
-    HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ShardHeartbeat, ShardMember, ShardRow,
-    StoreCounts, StoreHeartbeat, StoreRow, StoreState,
+    HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ORDERS_MAX, Order, ShardHeartbeat,
+    ShardMember, ShardRow, StoreCounts, StoreHeartbeat, StoreRow, StoreState,
 };
 pub use membership::{Manage, Membership, ShardInfo, SplitIds};
 pub use node::{NodeMessage, NodeSnapshotAck, NodeSnapshotChunk};

@@ -103,7 +103,7 @@ impl Counted<'_> {
 /// after it none. All of it under one session.
 #[test]
 fn an_old_map_costs_one_round_trip_and_the_session_stays() {
-    let cluster = Cluster::start(4, &["--replicas", "3"]);
+    let cluster = Cluster::start(4, &["--replicas", "3", "--schedule", "off"]);
     let runtime = runtime();
     let client = connect(&runtime, &cluster);
     let mut shard = agreed(&cluster, "it is led", |_| true);

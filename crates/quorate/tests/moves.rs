@@ -16,7 +16,7 @@ const CLIENTS: usize = 8;
 
 #[test]
 fn a_shard_moves_to_other_stores_and_back_under_load() {
-    let cluster = Cluster::start(5, &["--replicas", "5"]);
+    let cluster = Cluster::start(5, &["--replicas", "5", "--schedule", "off"]);
     // The one that the extra clients work on.
     done(&cluster, 0, "replica remove 6 4 5");
     let load = Load::start(&cluster.addrs(), CLIENTS, 4);

@@ -118,7 +118,7 @@ fn feed_one_more(cluster: &Cluster, load: &Load) -> (Duration, Duration) {
 }
 
 fn run(plan: &Plan) {
-    let cluster = Cluster::start(6, &[]);
+    let cluster = Cluster::start(6, &["--schedule", "off"]);
     let names = names_in_busy(plan.bytes / plan.value_bytes as u64);
     let began = Instant::now();
     bulk::load(&cluster.addrs(), names.len() as u64, plan.value_bytes, |n| {

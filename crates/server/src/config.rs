@@ -158,6 +158,10 @@ pub struct ServerConfig {
     pub snapshot_bytes_per_second: u64,
     /// A shard with more bytes of keys and values is split; 0: only by hand.
     pub split_bytes: u64,
+    /// Whether the controller's schedulers work while this node leads it.
+    pub schedule: bool,
+    /// Seconds of silence after which others are to hold what a store holds.
+    pub replace_after_s: u32,
     /// Who syncs the log.
     pub log_sync: LogSync,
     /// What is logged, in the syntax of `tracing`'s filters; read by the executable, not checked here.

@@ -11,6 +11,7 @@ use quorate_storage::disk::RealDisk;
 use quorate_storage::engine::{BufferedEngine, Engine, EngineError};
 use quorate_storage::log::{LogError, LogOptions, OpenError, RaftLog, Recovered};
 use quorate_storage::{Identity, StoreId};
+use quorate_store::rsm::Policy;
 use quorate_store::{Store, StoreError, StoreOptions};
 use quorate_transport::{PeerConfig, Peers};
 
@@ -167,6 +168,10 @@ pub fn run(config: ServerConfig, shutdown: Arc<AtomicBool>) -> Result<(), RunErr
         session_bytes_max: config.session_bytes_max_per_shard,
         snapshot_bytes_per_second: config.snapshot_bytes_per_second,
         split_bytes: config.split_bytes,
+        schedule: config.schedule.then(|| Policy {
+            replace_after_us: u64::from(config.replace_after_s) * 1_000_000,
+            ..Policy::default()
+        }),
         seed: random_u64()?,
         ..StoreOptions::default()
     };

@@ -87,6 +87,20 @@ pub struct Counters {
     pub proposals: u64,
     /// Elections begun here.
     pub elections: u64,
+    /// What the controller's schedulers decided on here.
+    pub operators_given: u64,
+    /// Of that, what came about.
+    pub operators_done: u64,
+    /// What something else overtook.
+    pub operators_void: u64,
+    /// What a shard gave up (M2).
+    pub operators_failed: u64,
+    /// What was not begun or not ended in time.
+    pub operators_timed_out: u64,
+    /// Orders of the schedulers that shards led here took.
+    pub orders_taken: u64,
+    /// Orders that were void here.
+    pub orders_void: u64,
     /// Syncs of the Raft log.
     pub log_syncs: u64,
     /// Microseconds spent in them.

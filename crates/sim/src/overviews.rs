@@ -1,16 +1,18 @@
 //! What the controller's leader has heard of the cluster, held against what is.
 //!
 //! At each tick: it knows nothing that it has not heard itself in this term, and of each shard what it knows never goes
-//! back. Once faults have ended: its map is what the leaders of all shards say, whole, and every store is up.
+//! back. Once faults have ended: its map is what the leaders of all shards say, whole, the config has every split, and every store
+//! is up.
 
 use std::collections::BTreeMap;
 
+use quorate_controller::Controller;
 use quorate_proto::{
-    Answer, ControlQuery, MemberRole, ShardRow, StoreState, decode_shards, decode_store_rows,
+    Answer, Config, ControlQuery, MemberRole, ShardRow, StoreState, decode_shards, decode_store_rows,
 };
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{ShardId, StoreId};
-use quorate_store::rsm::CONTROLLER;
+use quorate_store::rsm::{CONTROLLER, StateMachine as _};
 use quorate_store::{HEARTBEAT_EVERY_TICKS, SLOTS};
 
 use crate::oracle::Violation;
@@ -109,6 +111,16 @@ impl World {
         self.overview(self.leader_of(CONTROLLER.0)?)
     }
 
+    /// The newest config, as the engine beside the controller's leader holds it; none while nobody leads.
+    #[must_use]
+    pub fn config(&self) -> Option<Config> {
+        let leader = self.leader_of(CONTROLLER.0)?;
+        let rows = self.nodes[leader].process.as_ref()?.store.controller_rows();
+        let mut controller = Controller::default();
+        controller.load(&rows.ok()??).ok()?;
+        Some(controller.history().newest().clone())
+    }
+
     /// At a tick of a node.
     pub(crate) fn check_overview(&mut self, node: usize) -> Result<(), Violation> {
         let Some(rows) = self.overview(node) else {
@@ -197,7 +209,21 @@ impl World {
         if covered != SLOTS || rows.len() != self.oracles.ranges.all().len() + 1 {
             return Some(format!("{covered} slots in {} shards", rows.len()));
         }
-        self.stores_lack(leader)
+        self.config_lacks().or_else(|| self.stores_lack(leader))
+    }
+
+    /// Each shard has the slots that the config gives it: every split is written down.
+    fn config_lacks(&self) -> Option<String> {
+        let Some(config) = self.config() else {
+            return Some("the config cannot be read".into());
+        };
+        let intended = config.shards.iter();
+        let intended = intended.map(|(shard, place)| (*shard, (place.start_slot, place.end_slot)));
+        let (intended, real): (BTreeMap<_, _>, BTreeMap<_, _>) = (
+            intended.collect(),
+            self.oracles.ranges.all().into_iter().collect(),
+        );
+        (intended != real).then(|| format!("the config has {intended:?}, the shards are {real:?}"))
     }
 
     fn stores_lack(&self, leader: usize) -> Option<String> {

@@ -1,5 +1,7 @@
 //! What a store counts for its operators.
 
+use crate::rsm::Tally;
+
 /// Totals since the store was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counters {
@@ -49,4 +51,12 @@ pub struct Counters {
     pub heartbeats_heard: u64,
     /// Shards told of in them that were refused, as they were older than what was known.
     pub shard_heartbeats_refused: u64,
+    /// What the schedulers decided on here, as the controller's leader, and what became of it.
+    pub operators: Tally,
+    /// Orders in answers to heartbeats; one that is given again counts again.
+    pub orders_sent: u64,
+    /// Orders that a shard led here took.
+    pub orders_taken: u64,
+    /// Orders that were void here: for a shard that is led elsewhere, or of another version.
+    pub orders_void: u64,
 }

@@ -5,13 +5,14 @@
 //! so that it costs little when little happens. Whoever answers in another term has heard nothing so far, and is told of all.
 
 use quorate_proto::{
-    HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, PeerMessage, ShardHeartbeat, ShardMember,
-    StoreHeartbeat,
+    HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ORDERS_MAX, PeerMessage, ShardHeartbeat,
+    ShardMember, StoreHeartbeat,
 };
 use quorate_raft::{ProgressState, ProgressView, ReplicaId, Term};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
+use crate::error::StoreError;
 use crate::io::Times;
 use crate::replica::Replica;
 use crate::rsm::{CONTROLLER, Reign};
@@ -132,27 +133,29 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    pub(crate) fn heartbeat_tick(&mut self, times: Times) {
+    pub(crate) fn heartbeat_tick(&mut self, times: Times) -> Result<(), StoreError> {
         let leader = self.controllers_leader();
         let (ticks, beats) = (self.ticks, &mut self.heartbeats);
         let is_lost = |sent: &UnderWay| Some(sent.to) != leader || ticks >= sent.tick + LOST_TICKS;
         beats.under_way.take_if(|sent| is_lost(sent));
         if ticks.is_multiple_of(HEARTBEAT_EVERY_TICKS) {
             beats.beats += 1;
-            self.send_heartbeat(times, true);
+            self.send_heartbeat(times, true)
         } else if beats.routes_version != self.routes_version {
             // Somebody else leads, or a shard was split or moved: that is told at once.
-            self.send_heartbeat(times, false);
+            self.send_heartbeat(times, false)
+        } else {
+            Ok(())
         }
     }
 
     /// Unless one is under way, or there is no news and the next is not due.
-    fn send_heartbeat(&mut self, times: Times, is_due: bool) {
+    fn send_heartbeat(&mut self, times: Times, is_due: bool) -> Result<(), StoreError> {
         let Some(to) = self.controllers_leader() else {
-            return;
+            return Ok(());
         };
         if self.heartbeats.under_way.is_some() {
-            return;
+            return Ok(());
         }
         self.heartbeats.routes_version = self.routes_version;
         let beats = self.heartbeats.beats;
@@ -176,7 +179,7 @@ impl<E: Engine> Store<E> {
             news.push((shard, told));
         }
         if shards.is_empty() && !is_due {
-            return;
+            return Ok(());
         }
         self.heartbeats.seq += 1;
         let seq = self.heartbeats.seq;
@@ -206,21 +209,27 @@ impl<E: Engine> Store<E> {
         });
         if to == self.identity.store {
             if let Some(answer) = self.hear_heartbeat(times, &beat) {
-                self.heartbeat_answered(times, to, answer);
+                return self.heartbeat_answered(times, to, answer);
             }
         } else {
             self.out.sends.push((to, PeerMessage::Heartbeat(Box::new(beat))));
         }
+        Ok(())
     }
 
     /// The controller's leader has heard. An answer to a heartbeat that was taken to be lost says nothing.
-    pub(crate) fn heartbeat_answered(&mut self, times: Times, from: StoreId, answer: HeartbeatAnswer) {
+    pub(crate) fn heartbeat_answered(
+        &mut self,
+        times: Times,
+        from: StoreId,
+        answer: HeartbeatAnswer,
+    ) -> Result<(), StoreError> {
         let is_it = |sent: &mut UnderWay| (sent.seq, sent.to) == (answer.seq, from);
         if answer.process != self.process {
-            return;
+            return Ok(());
         }
         let Some(sent) = self.heartbeats.under_way.take_if(is_it) else {
-            return;
+            return Ok(());
         };
         let mut has_more = sent.has_more;
         if self.heartbeats.told_to != Some((from, answer.term)) {
@@ -235,9 +244,13 @@ impl<E: Engine> Store<E> {
                 self.replicas[at].told = Some(told);
             }
         }
-        if has_more {
-            self.send_heartbeat(times, false);
+        for order in answer.orders.iter().take(ORDERS_MAX) {
+            self.take_order(times, order)?;
         }
+        if has_more {
+            self.send_heartbeat(times, false)?;
+        }
+        Ok(())
     }
 
     /// Another store's heartbeat, for the leader of the controller; not answered by anybody else.
@@ -255,10 +268,12 @@ impl<E: Engine> Store<E> {
         let refused = self.machine.hear(reign, beat)?;
         self.counters.heartbeats_heard += 1;
         self.counters.shard_heartbeats_refused += refused;
+        let orders = self.orders_for(reign, beat.store.store);
         Some(HeartbeatAnswer {
             process: beat.store.process,
             seq: beat.seq,
             term: reign.term,
+            orders,
         })
     }
 

@@ -48,10 +48,7 @@ impl<E: Engine> Store<E> {
                 self.heartbeat(times, from, &beat);
                 Ok(())
             }
-            PeerMessage::HeartbeatAnswer(answer) => {
-                self.heartbeat_answered(times, from, answer);
-                Ok(())
-            }
+            PeerMessage::HeartbeatAnswer(answer) => self.heartbeat_answered(times, from, answer),
         }
     }
 

@@ -9,6 +9,7 @@ use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
 use quorate_storage::{ShardId, StoreId};
 
+use crate::rsm::Policy;
 use crate::{ClientOutcome, ClientRequest, RequestId};
 
 /// The two clocks that every call is given.
@@ -166,7 +167,9 @@ pub struct StoreOptions {
     pub split_bytes: u64,
     /// Requests under way through this node; more are refused as busy.
     pub requests_max: usize,
-    /// Move leaderships to each shard's preferred store.
+    /// By what the controller's schedulers work while this store leads it; none: they do not.
+    pub schedule: Option<Policy>,
+    /// Move leaderships to each shard's preferred store, unless the schedulers do so.
     pub spread_leaders: bool,
     /// With fewer bytes left on the disk of the Raft log the store is full (H1); 0: never.
     pub low_space_bytes: u64,
@@ -194,6 +197,7 @@ impl Default for StoreOptions {
             snapshot_bytes_per_second: 64 << 20,
             split_bytes: 4 << 30,
             requests_max: 200_000,
+            schedule: Some(Policy::default()),
             spread_leaders: true,
             low_space_bytes: 256 << 20,
             seed: 0,

@@ -61,6 +61,7 @@ mod log_gc;
 mod manage;
 mod membership;
 mod open;
+mod orders;
 mod own_sessions;
 mod rebuild;
 mod replica;

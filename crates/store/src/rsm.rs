@@ -5,10 +5,12 @@
 //! machine knowing of any of these.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, CommandError, ControlCommand, ControlQuery, Heartbeat, Op, Outcome, Query};
+use quorate_proto::{
+    Answer, CommandError, ControlCommand, ControlQuery, Heartbeat, Op, Order, Outcome, Query,
+};
 use quorate_raft::Term;
-use quorate_storage::ShardId;
 use quorate_storage::engine::{Engine, EngineError, Pair, View};
+use quorate_storage::{ShardId, StoreId};
 
 use crate::descriptor::{Descriptor, damaged};
 use crate::io::Times;
@@ -38,6 +40,68 @@ pub enum Said {
     Answer(Answer),
     /// Nothing before this command is applied; then it is to be asked again.
     After(ControlCommand),
+}
+
+/// How much the schedulers may have under way at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Shards whose members change.
+    pub changes: usize,
+    /// Of these, replicas that a store is getting.
+    pub incoming: usize,
+    /// Leaders moved in one round.
+    pub leaders: usize,
+}
+
+/// By what the schedulers work.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Microseconds of silence after which others are to hold what a store holds.
+    pub replace_after_us: u64,
+    /// Microseconds between two rounds, at least.
+    pub round_us: u64,
+    /// How much may be under way.
+    pub limits: Limits,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            replace_after_us: 1_800_000_000,
+            round_us: 1_000_000,
+            limits: Limits {
+                changes: 16,
+                incoming: 4,
+                leaders: 16,
+            },
+        }
+    }
+}
+
+/// What became of the schedulers' operators in a round.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Tally {
+    /// Decided.
+    pub given: u64,
+    /// The shard is as it was to be.
+    pub done: u64,
+    /// Overtaken by something else, or not wanted any more.
+    pub void: u64,
+    /// The shard went back (M2).
+    pub failed: u64,
+    /// Not begun or not ended in time.
+    pub timed_out: u64,
+}
+
+impl Tally {
+    /// Adds another round's.
+    pub fn add(&mut self, round: Self) {
+        self.given += round.given;
+        self.done += round.done;
+        self.void += round.void;
+        self.failed += round.failed;
+        self.timed_out += round.timed_out;
+    }
 }
 
 /// A state machine that a shard's log drives.
@@ -71,6 +135,13 @@ pub trait StateMachine: Send {
     /// another term hears all anew. Returns how many of the shards told of are refused; none if the store is to be left
     /// without an answer.
     fn hear(&mut self, reign: Reign, beat: &Heartbeat) -> Option<u64>;
+
+    /// The leader's schedulers: what is ordered of a store that was just heard, of the shards that it leads, and what
+    /// became of earlier orders. As [`StateMachine::hear`], neither replicated nor kept.
+    fn orders(&mut self, reign: Reign, store: StoreId, policy: &Policy) -> (Vec<Order>, Tally);
+
+    /// What the leader has heard and the log is to say: each is proposed, and again if that comes to nothing.
+    fn due(&self, reign: Reign) -> Vec<ControlCommand>;
 
     /// Answers a read, on the leader.
     fn query(&self, reign: Reign, query: &ControlQuery) -> Answer;
@@ -139,6 +210,17 @@ impl<E: Engine> Store<E> {
                 waiting.or_default().push(read);
             }
         }
+    }
+
+    /// What the engine holds of the machine's state; none without a replica of shard 0 here. For the simulator's checks.
+    ///
+    /// # Errors
+    /// When the engine cannot be read.
+    pub fn controller_rows(&self) -> Result<Option<Vec<Pair>>, EngineError> {
+        let Some(of) = self.descriptor(CONTROLLER) else {
+            return Ok(None);
+        };
+        rows(&self.engine, of.sessions).map(Some)
     }
 
     /// The machine takes over what the engine holds for a replica of shard 0, which was opened or fed a snapshot.

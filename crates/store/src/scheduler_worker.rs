@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Split(ShardId),
     /// This store registers.
     Registration,
+    /// The controller's leader writes down what it has heard.
+    Record,
 }
 
 /// Something that the controller has been asked and has not answered.
@@ -68,6 +70,10 @@ impl SchedulerWorker {
 
     pub(crate) fn attempt_ended(&mut self, id: RequestId, outcome: ClientOutcome) {
         self.ended.push((id.0, outcome));
+    }
+
+    pub(crate) fn is_recording(&self) -> bool {
+        self.asks.values().any(|ask| ask.purpose == Purpose::Record)
     }
 
     pub(crate) fn has_answers(&self) -> bool {
@@ -170,6 +176,8 @@ impl<E: Engine> Store<E> {
                 self.out.replies.push((id, ClientOutcome::Done(answer)));
                 Ok(())
             }
+            // What was refused is looked at anew, and asked again if it is still so.
+            Purpose::Record => Ok(()),
             Purpose::Split(shard) => self.ids_for_split(times, shard, &answer),
             Purpose::Registration => match answer {
                 // P7, X-04: whoever comes under the id of another takes no part.

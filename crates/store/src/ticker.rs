@@ -56,7 +56,8 @@ impl<E: Engine> Store<E> {
         self.gateway_tick(times);
         self.scheduler_tick(times)?;
         self.survey_tick()?;
-        self.heartbeat_tick(times);
+        self.heartbeat_tick(times)?;
+        self.record_heard(times)?;
         self.sending_tick()?;
         self.asked_tick()?;
         self.feeding_tick()?;
@@ -66,10 +67,16 @@ impl<E: Engine> Store<E> {
         self.drop_garbage()?;
         if self.shutting_down || self.health.is_unwell() {
             self.hand_over()?;
-        } else if self.options.spread_leaders && self.ticks.is_multiple_of(SPREAD_TICKS) {
+        } else if self.spreads() && self.ticks.is_multiple_of(SPREAD_TICKS) {
             self.spread(times)?;
         }
         Ok(())
+    }
+
+    /// Whether stores give shards back to their preferred ones by themselves. Where the controller's schedulers spread
+    /// leaders the two would undo each other's work.
+    fn spreads(&self) -> bool {
+        self.options.spread_leaders && self.options.schedule.is_none()
     }
 
     /// Who leads a shard when everything is up: shards are dealt round the stores.

@@ -5,6 +5,8 @@
     reason = "part of several test programs, each of which uses some of it"
 )]
 
+pub(crate) mod view;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

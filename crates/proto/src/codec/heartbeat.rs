@@ -7,8 +7,9 @@ use quorate_storage::{Incarnation, ShardId, StoreId};
 use super::writer::{put_list, put_option, put_u64_le, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
 use crate::{
-    DecodeError, Epoch, HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, Service,
-    ShardHeartbeat, ShardMember, ShardRow, StoreCounts, StoreHeartbeat, StoreRecord, StoreRow, StoreState,
+    DecodeError, Epoch, HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, Manage, MemberRole, ORDERS_MAX,
+    Order, Service, ShardHeartbeat, ShardMember, ShardRow, StoreCounts, StoreHeartbeat, StoreRecord,
+    StoreRow, StoreState,
 };
 
 pub(super) fn put_number(out: &mut Vec<u8>, number: Option<u64>) {
@@ -123,12 +124,14 @@ impl Wire for ShardMember {
 wire_tags!(MemberRole, "member's role", { Voter = 1, Learner = 2, Incoming = 3, Outgoing = 4 });
 
 impl Wire for HeartbeatAnswer {
-    const BYTES_MIN: usize = 10;
+    const BYTES_MIN: usize = 11;
 
     fn put(&self, out: &mut Vec<u8>) {
+        debug_assert!(self.orders.len() <= ORDERS_MAX);
         put_u64_le(out, self.process);
         put_varint(out, self.seq);
         self.term.put(out);
+        put_list(out, &self.orders);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -136,6 +139,25 @@ impl Wire for HeartbeatAnswer {
             process: reader.u64_le("process")?,
             seq: reader.varint("heartbeat")?,
             term: Term::take(reader)?,
+            orders: reader.list("orders")?,
+        })
+    }
+}
+
+impl Wire for Order {
+    const BYTES_MIN: usize = 1 + Epoch::BYTES_MIN + Manage::BYTES_MIN;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        self.shard.put(out);
+        self.epoch.put(out);
+        self.wish.put(out);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Order {
+            shard: ShardId::take(reader)?,
+            epoch: Epoch::take(reader)?,
+            wish: Manage::take(reader)?,
         })
     }
 }

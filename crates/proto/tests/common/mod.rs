@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use quorate_proto::{
     Answer, Command, CommandError, Epoch, ExpireCondition, Expiry, ForwardBody, Heartbeat, HeartbeatAnswer,
-    Manage, MemberRole, Membership, NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Outcome,
+    Manage, MemberRole, Membership, NodeMessage, NodeSnapshotAck, NodeSnapshotChunk, Op, Order, Outcome,
     PeerMessage, Query, RaftEnvelope, Request, Response, ScanPosition, Session, SessionRefusal, SessionWrite,
     SetCondition, SetExpiry, ShardHeartbeat, ShardInfo, ShardMember, SnapshotAck, SnapshotChunk,
     SnapshotHeader, SnapshotReport, SnapshotRequest, SnapshotState, Split, SplitIds, StoreHealth,
@@ -575,6 +575,7 @@ impl Gen {
                 process: self.u64(),
                 seq: self.u64(),
                 term: self.term(),
+                orders: (0..self.below(3)).map(|_| self.order()).collect(),
             });
         }
         PeerMessage::Heartbeat(Box::new(Heartbeat {
@@ -582,6 +583,14 @@ impl Gen {
             store: self.store_heartbeat(),
             shards: (0..self.below(4)).map(|_| self.shard_heartbeat()).collect(),
         }))
+    }
+    fn order(&mut self) -> Order {
+        let kind = self.u64();
+        Order {
+            shard: ShardId(self.u64()),
+            epoch: self.epoch(),
+            wish: self.manage(kind),
+        }
     }
     pub(crate) fn store_heartbeat(&mut self) -> StoreHeartbeat {
         StoreHeartbeat {

@@ -85,7 +85,16 @@ impl Net {
         println!("row {row}, QUORATE_SEED={seed}");
         let proxy = Proxy::new(seed);
         let replicas = nodes.to_string();
-        let more = [&["--replicas", &replicas, "--log-segment-bytes", "4MiB"], more].concat();
+        // Who holds and who leads is the rows' to say.
+        let all = [
+            "--replicas",
+            &replicas,
+            "--log-segment-bytes",
+            "4MiB",
+            "--schedule",
+            "off",
+        ];
+        let more = [&all, more].concat();
         let mut cluster = Cluster::prepare_each(nodes, 1, &more, |own, peers| {
             let reached = |(to, port): (usize, &u16)| {
                 if to == own {

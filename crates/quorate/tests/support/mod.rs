@@ -176,6 +176,11 @@ impl Cluster {
 
     /// One node, which has begun a cluster by itself.
     pub fn alone() -> Self {
+        Self::alone_with(&[])
+    }
+
+    /// The same with arguments.
+    pub fn alone_with(args: &[&str]) -> Self {
         let mut cluster = Self {
             nodes: Vec::new(),
             dir: tempfile::Builder::new()
@@ -183,7 +188,7 @@ impl Cluster {
                 .tempdir()
                 .unwrap(),
         };
-        cluster.add(&[]);
+        cluster.add(args);
         cluster.wait_ready();
         cluster
     }

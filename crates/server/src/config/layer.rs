@@ -239,6 +239,19 @@ pub struct ConfigLayer {
     #[arg(long, env = "QUORATE_LOG_SYNC", value_name = "HOW", help_heading = "Storage")]
     pub log_sync: Option<LogSync>,
 
+    /// Whether replicas are made and moved and leaders spread by themselves: on or off, the same on every node
+    /// [default: on]
+    #[arg(long, env = "QUORATE_SCHEDULE", value_name = "on|off", value_parser = parse_switch, help_heading = "Placement")]
+    pub schedule: Option<bool>,
+    /// Seconds of silence after which other stores are to hold what a store holds, 30 to 2592000 [default: 1800]
+    #[arg(
+        long,
+        env = "QUORATE_REPLACE_AFTER_S",
+        value_name = "S",
+        help_heading = "Placement"
+    )]
+    pub replace_after_s: Option<u32>,
+
     /// error, warn, info, debug, trace; or by part: info,quorate_store=debug [default: info]
     #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL", help_heading = "Logs")]
     pub log_level: Option<String>,
@@ -290,6 +303,8 @@ impl ConfigLayer {
             low_space_bytes: self.low_space_bytes.or(below.low_space_bytes),
             split_bytes: self.split_bytes.or(below.split_bytes),
             snapshot_bytes_per_second: self.snapshot_bytes_per_second.or(below.snapshot_bytes_per_second),
+            schedule: self.schedule.or(below.schedule),
+            replace_after_s: self.replace_after_s.or(below.replace_after_s),
             log_sync: self.log_sync.or(below.log_sync),
             log_level: self.log_level.or(below.log_level),
             log_format: self.log_format.or(below.log_format),

@@ -177,6 +177,13 @@ impl ServerConfig {
             )?,
             split_bytes: size("split_bytes", layer.split_bytes, 4 << 30, 0, 1 << 50)?,
             low_space_bytes: size("low_space_bytes", layer.low_space_bytes, 256 << 20, 0, 1 << 50)?,
+            schedule: layer.schedule.unwrap_or(true),
+            replace_after_s: within(
+                "replace_after_s",
+                layer.replace_after_s.unwrap_or(1800),
+                30,
+                2_592_000,
+            )?,
             log_sync: layer.log_sync.unwrap_or_default(),
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: layer.log_format.unwrap_or_default(),
@@ -350,6 +357,7 @@ mod tests {
         for (text, why) in [
             ("shards = 0", "from 1 to 1024"),
             ("tick_ms = 1", "from 5 to 1000"),
+            ("replace_after_s = 5", "from 30 to 2592000"),
             ("election_ticks = 5", "from 6 (three heartbeats"),
             ("clock_drift_max = 0.9", "0 to 0.5"),
             ("frame_bytes_max = 1", "from 64KiB to 64MiB"),

@@ -637,6 +637,36 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "design 6: the controller's leader takes what it heard when it led before for what it hears now",
     ),
     mutant(
+        "schedulers",
+        "order-of-an-old-epoch-carried-out",
+        MOVES,
+        "design 6: a shard's leader carries out what was ordered of an earlier version of the shard",
+    ),
+    mutant(
+        "schedulers",
+        "scheduled-before-it-was-heard",
+        MOVES,
+        "design 6: the controller's new leader plans before it has heard of every slot",
+    ),
+    mutant(
+        "schedulers",
+        "replaced-although-half-are-down",
+        MOVES,
+        "design 6: stores are replaced while half of them or more look down",
+    ),
+    mutant(
+        "schedulers",
+        "more-at-a-time-than-allowed",
+        MOVES,
+        "B-08: more shards change, or more replicas come to a store, than the limits say",
+    ),
+    mutant(
+        "schedulers",
+        "split-not-recorded",
+        SPLITS,
+        "design 6: a new shard is in no config, so in no group",
+    ),
+    mutant(
         "split",
         "session-table-lost-at-a-split",
         SPLITS,

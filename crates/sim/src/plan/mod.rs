@@ -9,6 +9,7 @@ mod schedule;
 
 use quorate_storage::log::LogOptions;
 use quorate_store::StoreOptions;
+use quorate_store::rsm::{Limits, Policy};
 
 use crate::rng::Rng;
 
@@ -140,6 +141,23 @@ fn split_bytes(seed: u64) -> u64 {
     if rng.one_in(2) { 0 } else { bytes }
 }
 
+/// The schedulers' settings, by randomness of its own; half of the seeds have none, where shards are moved at random.
+/// Hurried ones replace a store that was away for a moment.
+fn schedule(seed: u64, profile: Profile) -> Option<Policy> {
+    let mut rng = Rng::new(seed ^ 0x5C4E_D01E);
+    let may = matches!(profile, Profile::Everything | Profile::Moves | Profile::Splits);
+    let policy = Policy {
+        replace_after_us: rng.range_log(1_500_000, 60_000_000),
+        round_us: rng.range_log(50_000, 1_000_000),
+        limits: Limits {
+            changes: rng.range(1, 4) as usize,
+            incoming: rng.range(1, 3) as usize,
+            leaders: rng.range(1, 4) as usize,
+        },
+    };
+    (may && rng.one_in(2)).then_some(policy)
+}
+
 /// Everything that a seed decides before the start.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -233,6 +251,7 @@ impl Plan {
             requests_max: if rng.one_in(8) { 2 } else { 1_000 },
             low_space_bytes: 64 << 10,
             spread_leaders: rng.one_in(2),
+            schedule: None,
             seed: 0,
         };
         // Mostly not everywhere, where that can be.
@@ -265,6 +284,12 @@ impl Plan {
                 faults.push((Fault::Members, apart.range(2, 8)));
             }
         }
+        // Where disks rot nothing moves yet: see docs/testing.md.
+        let store = StoreOptions {
+            schedule: schedule(seed, profile)
+                .filter(|_| faults.iter().all(|(fault, _)| *fault != Fault::Rot)),
+            ..store
+        };
         let only_faults = options.faults.clone();
         let uses = |fault| is_used(&faults, only_faults.as_ref(), fault);
         let delay_us_min = rng.range_log(20, 1_000);

@@ -1,5 +1,7 @@
 //! The cluster and its surroundings, before the start.
 
+use quorate_store::rsm::Policy;
+
 use crate::plan::{Delays, Options, Plan, Profile};
 use crate::trace::Sink;
 use crate::world::World;
@@ -33,6 +35,7 @@ impl Setup {
         plan.store.leases = true;
         plan.store.clock_drift_max = 0.01;
         plan.store.spread_leaders = false;
+        plan.store.schedule = None;
         plan.store.requests_max = 100_000;
         plan.store.session_ttl_ms = 24 * 3_600_000;
         plan.store.sessions_max = 100_000;
@@ -75,6 +78,16 @@ impl Setup {
     #[must_use]
     pub fn replicas(mut self, replicas: u8) -> Self {
         self.plan.replicas = replicas;
+        self
+    }
+
+    /// The controller's schedulers work, and look at the cluster every 200 ms.
+    #[must_use]
+    pub fn scheduled(mut self) -> Self {
+        self.plan.store.schedule = Some(Policy {
+            round_us: 200_000,
+            ..Policy::default()
+        });
         self
     }
 

@@ -13,10 +13,12 @@
 mod bugs;
 mod controller;
 mod generic;
+mod groups;
 mod identities;
 mod kv;
 mod many_keys;
 mod moves;
+mod schedulers;
 mod sessions;
 mod splits;
 mod stores;

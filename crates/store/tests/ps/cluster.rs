@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ControlQuery, ForwardBody, Heartbeat, Op, Outcome, PeerMessage,
-    Request, SetCondition, SetExpiry,
+    Answer, CommandError, ControlCommand, ControlQuery, ForwardBody, Heartbeat, Op, Order, Outcome,
+    PeerMessage, Request, SetCondition, SetExpiry,
 };
 use quorate_raft::{HardState, Role};
 use quorate_storage::engine::Engine as _;
 use quorate_storage::engine::{Durability, ModelDisk, ModelEngine, Pair, View};
 use quorate_storage::log::{LogOp, Recovered, RecoveredShard};
 use quorate_storage::{ClusterId, Identity, Incarnation, ShardId, StoreId};
-use quorate_store::rsm::{Reign, RowChanges, Said, StateMachine};
+use quorate_store::rsm::{Policy, Reign, RowChanges, Said, StateMachine, Tally};
 use quorate_store::{Bootstrap, FIRST, Input, Store, StoreOptions, Times, kv};
 
 /// The one with data.
@@ -33,6 +33,12 @@ impl StateMachine for NoController {
     }
     fn hear(&mut self, _: Reign, _: &Heartbeat) -> Option<u64> {
         None
+    }
+    fn orders(&mut self, _: Reign, _: StoreId, _: &Policy) -> (Vec<Order>, Tally) {
+        Default::default()
+    }
+    fn due(&self, _: Reign) -> Vec<ControlCommand> {
+        Vec::new()
     }
     fn query(&self, _: Reign, _: &ControlQuery) -> Answer {
         Answer::Error(CommandError::NotController)
