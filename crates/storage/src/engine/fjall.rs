@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ::fjall::compaction::Leveled;
 use ::fjall::{
     Database, Error, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice,
     Snapshot,
@@ -44,8 +45,11 @@ pub struct FjallOptions {
     /// Blocks of tables kept in memory. Filled by reads, so an idle node pays nothing for it.
     pub cache_bytes: u64,
     /// Changes gathered in memory before they become a table. Up to four such memtables wait for their flush
-    /// before writes are held back, so the memory for writes is about five times this.
+    /// before writes are held back, so the memory for writes is about five times this. A memtable becomes a table in
+    /// one go, and every log on the same disk waits while that is synced.
     pub memtable_bytes: u64,
+    /// What a compaction puts into one table. It is synced as a whole, too.
+    pub table_bytes: u64,
     /// Threads that flush and compact. With one, tables and old versions were seen to pile up under load: after
     /// 2 million writes twice the space, and 0.5 to 9 s to open instead of 0.5 to 0.6 s.
     pub worker_threads: usize,
@@ -57,7 +61,8 @@ impl Default for FjallOptions {
     fn default() -> Self {
         FjallOptions {
             cache_bytes: 64 << 20,
-            memtable_bytes: 16 << 20,
+            memtable_bytes: 4 << 20,
+            table_bytes: 16 << 20,
             worker_threads: 2,
             open_files: 256,
         }
@@ -209,7 +214,11 @@ fn open_database(path: &Path, options: &FjallOptions) -> Result<(Database, Keysp
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()?;
         let keyspace = database.keyspace(KEYSPACE, || {
-            KeyspaceCreateOptions::default().max_memtable_size(options.memtable_bytes)
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(options.memtable_bytes)
+                .compaction_strategy(Arc::new(
+                    Leveled::default().with_table_target_size(options.table_bytes),
+                ))
         })?;
         // What the replay found may have been in the page cache only.
         database.persist(PersistMode::SyncAll)?;
