@@ -62,6 +62,14 @@ fn everything_seeds() {
     simulate(Profile::Everything, 0..40, &short());
 }
 
+/// A store had all chunks of a snapshot, its core had taken it and was about to say so, and the first chunk of a newer one
+/// came from another sender in the same turn: what was staged was thrown away, and the process stopped because the core
+/// had seen a snapshot whose data is not there.
+#[test]
+fn a_complete_snapshot_stays_until_the_core_has_spoken() {
+    simulate(Profile::Everything, 1_200_738..1_200_739, &Options::default());
+}
+
 /// Whole seeds of a profile: minutes in release.
 macro_rules! whole_seeds {
     ($($name:ident $profile:ident)*) => {

@@ -116,7 +116,12 @@ impl<E: Engine> Store<E> {
         let header = &chunk.header;
         let ranges_fit = self.range_fits(at, header.start_slot, header.end_slot);
         let stale = header.meta.index <= replica.raft.commit() || header.term < replica.raft.term();
-        if !ranges_fit || stale || replica.installing.is_some() {
+        // The core may have taken what is complete, and is about to say so: it stays until then.
+        let is_complete = self
+            .receiving
+            .get(&shard)
+            .is_some_and(|r| r.complete && (r.id, r.from) != (chunk.id, chunk.from));
+        if !ranges_fit || stale || is_complete || replica.installing.is_some() {
             if stale && chunk.seq == 0 {
                 // The core tells the leader where this replica stands.
                 self.step_snapshot(times, at, &chunk)?;
