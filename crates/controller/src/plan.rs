@@ -30,12 +30,8 @@ impl Controller {
     }
 
     fn has_come_about(&self, command: &PlacementCommand) -> bool {
-        match command {
-            PlacementCommand::Leave(groups) => {
-                !groups.is_empty() && groups.iter().all(|group| self.history.has_left(*group))
-            }
-            _ => false,
-        }
+        matches!(command, PlacementCommand::Leave(groups)
+            if !groups.is_empty() && groups.iter().all(|group| self.history.has_left(*group)))
     }
 
     /// Whether the command makes sense in a cluster that serves. A config alone may do without groups, and name stores that

@@ -11,6 +11,7 @@ use quorate_proto::{Epoch, MemberRole, ShardHeartbeat, StoreCounts};
 use quorate_raft::{ReplicaId, Term, mutant};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::SLOTS;
+use quorate_store::rsm::CONTROLLER;
 
 /// A shard, and when it was last heard of.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -237,6 +238,12 @@ impl ShardMap {
         gaps
     }
 
+    /// Whether every slot's shard was told of, and the controller's own.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.gaps().is_empty() && self.get(CONTROLLER).is_some()
+    }
+
     /// What each store has. Looks at every replica.
     #[must_use]
     pub fn counts(&self) -> BTreeMap<StoreId, StoreCounts> {
@@ -278,7 +285,7 @@ fn check(told: &ShardHeartbeat) -> Result<(), Refused> {
     if told.start_slot > told.end_slot || told.end_slot > SLOTS {
         return refuse("its slots");
     }
-    if (told.shard == ShardId(0)) != (told.start_slot == told.end_slot) {
+    if (told.shard == CONTROLLER) != (told.start_slot == told.end_slot) {
         return refuse("slots are what all shards but 0 have");
     }
     if told.leader_store().is_none() {

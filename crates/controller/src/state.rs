@@ -81,6 +81,11 @@ impl Controller {
         self.history.push(delta);
     }
 
+    /// What was heard in this reign, if anything.
+    pub(crate) fn heard_in(&self, reign: Reign) -> Option<&Overview> {
+        self.overview.as_ref().filter(|overview| overview.is_of(reign))
+    }
+
     /// The stores that there are. Those that the cluster began with have their place, registered or not.
     fn kept(&self, first: &FirstState) -> BTreeMap<StoreId, Kept> {
         let ids: BTreeSet<StoreId> = first.stores.iter().chain(self.stores.keys()).copied().collect();
@@ -251,17 +256,16 @@ impl StateMachine for Controller {
     }
 
     fn due(&self, reign: Reign) -> Vec<ControlCommand> {
-        let overview = self.overview.as_ref().filter(|overview| overview.is_of(reign));
-        let splits = overview.map(|overview| placement::unrecorded(self.history.newest(), &overview.map));
+        let splits = self
+            .heard_in(reign)
+            .map(|overview| placement::unrecorded(self.history.newest(), &overview.map));
         let splits = splits.unwrap_or_default().into_iter();
         splits.map(ControlCommand::Place).collect()
     }
 
     fn query(&self, reign: Reign, query: &ControlQuery) -> Answer {
-        let overview = match &self.overview {
-            Some(overview) if overview.is_of(reign) => Cow::Borrowed(overview),
-            _ => Cow::Owned(Overview::new(reign)),
-        };
+        let heard = self.heard_in(reign).map(Cow::Borrowed);
+        let overview = heard.unwrap_or_else(|| Cow::Owned(Overview::new(reign)));
         Answer::Bulk(match query {
             ControlQuery::Stores => {
                 let stores = self.stores.values();

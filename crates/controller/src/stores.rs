@@ -7,7 +7,7 @@ use quorate_proto::{
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
-use quorate_store::rsm::{CONTROLLER, Reign, RowChanges};
+use quorate_store::rsm::{Reign, RowChanges};
 
 use crate::state::Controller;
 use crate::{placement, rows};
@@ -17,15 +17,6 @@ impl Controller {
     #[must_use]
     pub fn service(&self, store: StoreId) -> Service {
         self.services.get(&store).copied().unwrap_or_default()
-    }
-
-    /// The stores that are draining: what they hold is to be moved away, and they are given nothing.
-    pub fn draining(&self) -> impl Iterator<Item = StoreId> + '_ {
-        let draining = self
-            .services
-            .iter()
-            .filter(|(_, service)| **service == Service::Draining);
-        draining.map(|(store, _)| *store)
     }
 
     /// Where a store is, if its operator said so: stores of one zone are likely to fail together.
@@ -164,16 +155,9 @@ impl Controller {
             // Applying says what is wrong.
             return Ok(());
         }
-        let (Some(reign), Some(overview)) = (reign, &self.overview) else {
-            return Err(CommandError::NotHeardYet);
-        };
-        if !overview.is_of(reign) {
-            return Err(CommandError::NotHeardYet);
-        }
-        let is_complete = overview.map.gaps().is_empty() && overview.map.get(CONTROLLER).is_some();
-        if !is_complete {
-            return Err(CommandError::NotHeardYet);
-        }
+        let reign = reign.ok_or(CommandError::NotHeardYet)?;
+        let overview = self.heard_in(reign).filter(|overview| overview.map.is_complete());
+        let overview = overview.ok_or(CommandError::NotHeardYet)?;
         let held = overview
             .map
             .counts()

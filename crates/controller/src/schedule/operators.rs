@@ -289,10 +289,7 @@ impl Operators {
                 }
                 let goal = running.goal(add, remove);
                 let of = view.shards.get(shard);
-                let lags = |store: StoreId| {
-                    let mut members = of.into_iter().flat_map(|of| &of.members);
-                    members.any(|member| member.store == store && member.is_pending)
-                };
+                let lags = |store: StoreId| of.is_some_and(|of| of.lags(store));
                 assert!(
                     !goal.is_empty() && (!add.is_empty() || !goal.iter().any(|store| lags(*store))),
                     "{operator:?} would leave {goal:?} of {of:?}"

@@ -18,11 +18,8 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
         Condition::Draining => Some(Reason::Draining),
         Condition::Up | Condition::Away => (!is_in_group(store)).then_some(Reason::Misplaced),
     };
-    let mut stays: Vec<StoreId> = members
-        .iter()
-        .copied()
-        .filter(|store| fault(*store).is_none())
-        .collect();
+    let (mut remove, mut stays): (Vec<StoreId>, Vec<StoreId>) =
+        members.iter().partition(|store| fault(**store).is_some());
     let mut add = Vec::new();
     while stays.len() < wanted {
         let Some(best) = best_target(view, load, of, &group, &stays) else {
@@ -31,11 +28,6 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
         stays.push(best);
         add.push(best);
     }
-    let mut remove: Vec<StoreId> = members
-        .iter()
-        .copied()
-        .filter(|store| fault(*store).is_some())
-        .collect();
     let mut reason = remove.first().and_then(|store| fault(*store));
     // There are too few stores: what has to go but can still serve is kept in the place of what lacks. What is in the
     // wrong group goes last only if its place is taken.
@@ -62,9 +54,7 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
     }
     // Nothing comes in the place of what goes: those that stay must be able to do without it.
     let is_sound = |store: &StoreId| {
-        let mut members = of.members.iter();
-        let is_pending = members.any(|member| member.store == *store && member.is_pending);
-        !is_pending && matches!(view.condition(*store), Condition::Up | Condition::Draining)
+        !of.lags(*store) && matches!(view.condition(*store), Condition::Up | Condition::Draining)
     };
     if add.is_empty() && !stays.iter().all(is_sound) {
         return None;
@@ -99,15 +89,11 @@ fn best_target(
 /// The member that is missed least: one that is away, then one that lags behind, then one whose zone has others, then
 /// one on the store with the most replicas; the leader last of all.
 fn worst_member(view: &ClusterView, load: &Load, stays: &[StoreId], of: &ShardView) -> Option<StoreId> {
-    let is_pending = |store: StoreId| {
-        let mut members = of.members.iter();
-        members.any(|member| member.store == store && member.is_pending)
-    };
     stays.iter().copied().max_by_key(|store| {
         (
             *store != of.leader,
             view.condition(*store) != Condition::Up,
-            is_pending(*store),
+            of.lags(*store),
             view.same_zone(*store, stays),
             load.replicas(*store),
             *store,

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use quorate_proto::{Config, MemberRole, ShardHeartbeat, StoreState};
 use quorate_storage::StoreId;
-use quorate_store::rsm::CONTROLLER;
 
 use super::view::{ClusterView, Condition, MemberView, ShardView, StoreView};
 use crate::liveness::Liveness;
@@ -91,7 +90,7 @@ fn shard_view(last: &ShardHeartbeat) -> Option<ShardView> {
 /// the others.
 #[must_use]
 pub(crate) fn is_warm(reigned_us: u64, map: &ShardMap) -> bool {
-    reigned_us >= WARM_UP_US || map.gaps().is_empty() && map.get(CONTROLLER).is_some()
+    reigned_us >= WARM_UP_US || map.is_complete()
 }
 
 /// Microseconds after which the controller's leader plans whatever it has not heard.

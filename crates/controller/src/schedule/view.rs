@@ -61,6 +61,14 @@ pub struct ShardView {
     pub avoid: BTreeSet<StoreId>,
 }
 
+impl ShardView {
+    /// Whether a member lags behind.
+    pub(super) fn lags(&self, store: StoreId) -> bool {
+        let mut members = self.members.iter();
+        members.any(|member| member.store == store && member.is_pending)
+    }
+}
+
 /// The cluster, as the controller's leader sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ClusterView {
