@@ -238,6 +238,33 @@ fn b_06_a_missing_replica_is_added_and_one_too_many_goes() {
     assert_eq!(changes(&view, &UNLIMITED)[0].2, [2], "the one that is away");
 }
 
+/// With one of three behind, the other two are all that there is, and one of them could die.
+#[test]
+fn b_06_none_of_many_goes_before_the_others_keep_up() {
+    let mut view = cluster(5, 3);
+    let extra = add_shard(&mut view, &[1, 2, 3, 4, 5]);
+    let lag = |view: &mut ClusterView, stores: &[usize]| {
+        for (at, member) in view
+            .shards
+            .get_mut(&extra)
+            .unwrap()
+            .members
+            .iter_mut()
+            .enumerate()
+        {
+            member.is_pending = stores.contains(&(at + 1));
+        }
+    };
+    lag(&mut view, &[3, 4, 5]);
+    assert_eq!(changes(&view, &UNLIMITED), [], "one that lags would be left");
+    lag(&mut view, &[2, 3]);
+    assert_eq!(
+        changes(&view, &UNLIMITED),
+        [(extra.0, vec![], vec![3, 2], Reason::Extra)],
+        "those that lag go"
+    );
+}
+
 #[test]
 fn b_06_a_store_that_is_down_or_to_be_emptied_is_replaced() {
     for (state, reason) in [
