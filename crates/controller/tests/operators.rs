@@ -172,12 +172,27 @@ fn b_08_what_is_not_begun_in_time_rests_and_another_store_is_chosen() {
     assert_eq!(round(&mut operators, late, &view), lost);
     let again = late + 2 * REST_US / SECOND;
     assert_eq!(round(&mut operators, again - 1, &view), tally(0, 0, 0));
-    // Nobody is left to choose, until the first failure is long ago.
-    assert_eq!(round(&mut operators, again, &view), tally(0, 0, 0));
-    assert_eq!(
-        round(&mut operators, late + END_US / SECOND, &view),
-        tally(1, 0, 0)
-    );
+    // Both have failed, and there is no other: a group may have no more stores than a shard has replicas.
+    assert_eq!(round(&mut operators, again, &view), tally(1, 0, 0));
+}
+
+/// A heartbeat may go out between the entry that says who is wanted and the first that changes who is there.
+#[test]
+fn b_08_a_wish_that_was_written_down_is_under_way() {
+    let (mut view, mut operators) = lacks_one();
+    view.shards.get_mut(&ShardId(1)).unwrap().epoch.conf_ver += 1;
+    assert_eq!(round(&mut operators, 2, &view), tally(0, 0, 0));
+    assert!(one(&operators).has_begun);
+    begin(&mut view, 3);
+    assert_eq!(round(&mut operators, 3, &view), tally(0, 0, 0));
+    end(&mut view);
+    assert_eq!(round(&mut operators, 4, &view), tally(0, 1, 0));
+    // One that nothing ever comes of has failed.
+    let (mut view, mut operators) = lacks_one();
+    view.shards.get_mut(&ShardId(1)).unwrap().epoch.conf_ver += 1;
+    assert_eq!(round(&mut operators, 2, &view), tally(0, 0, 0));
+    let late = 1 + BEGIN_US / SECOND;
+    assert_eq!(round(&mut operators, late, &view).failed, 1);
 }
 
 #[test]
@@ -402,6 +417,31 @@ fn b_07_nothing_is_wanted_before_every_shard_was_heard() {
     };
     let (orders, _) = hosted.machine.orders(next, StoreId(1), &Policy::default());
     assert_eq!(orders, []);
+}
+
+/// Whoever led a shard and is silent takes no orders: what is wanted of others does not wait for it.
+#[test]
+fn b_08_nothing_is_wanted_of_a_shard_whose_leader_is_silent() {
+    let mut hosted = controller();
+    let lacks = shard(1, (0, 8192), &[1], 1);
+    let first = vec![shard(0, (0, 0), &ALL, 1), lacks.clone()];
+    told(&mut hosted, 0, 1, first);
+    let other = shard(2, (8192, 16384), &[2, 1, 5], 1);
+    told(&mut hosted, 0, 2, vec![other]);
+    let mut wanted = |seconds: u64, is_heard: bool| {
+        if is_heard {
+            told(&mut hosted, seconds, 1, vec![lacks.clone()]);
+        }
+        told(&mut hosted, seconds, 2, vec![]);
+        told(&mut hosted, seconds, 5, vec![]);
+        let (orders, _) = hosted.machine.orders(at(seconds), StoreId(1), &Policy::default());
+        orders.len()
+    };
+    assert_eq!(wanted(1, true), 1);
+    assert_eq!(wanted(5, false), 1);
+    assert_eq!(wanted(11, false), 0, "for ten seconds");
+    assert_eq!(wanted(20, false), 0);
+    assert_eq!(wanted(21, true), 1, "it is back");
 }
 
 /// A shard that lost its majority is not heard of, and is no reason to let the others alone for ever.

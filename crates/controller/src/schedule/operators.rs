@@ -3,7 +3,8 @@
 //! At most one operator for a shard. What is wanted is worked out anew in each round; an operator is what stays the same
 //! from round to round. It is done when the shard is as it was to be; void when the shard's epoch moved on otherwise or
 //! nobody wants it any more; it has failed when the shard went back (M2), or when it was not begun or not ended in time.
-//! Then the shard is let rest, longer each time, and the stores that were to get something are not chosen again soon.
+//! Then the shard is let rest, longer each time, and the stores that were to get something are not chosen again soon if
+//! there are others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,6 +85,7 @@ impl Running {
         };
         let is_version = of.epoch.version == self.operator.epoch.version;
         let is_epoch = of.epoch == self.operator.epoch;
+        let is_wish_taken = of.epoch.conf_ver == self.operator.epoch.conf_ver + 1;
         match &self.operator.task {
             Task::Leader { to } if of.leader == *to => Standing::Done,
             Task::Leader { .. } if !is_epoch || of.leader != self.led_by => Standing::Void,
@@ -99,6 +101,11 @@ impl Running {
                     (true, false) => Standing::Void,
                     (false, _) if members == goal => Standing::Done,
                     (false, _) if is_epoch => late(Standing::Waits),
+                    // A leader that takes a wish writes it down before it changes anything: one change of the
+                    // epoch. To go back is another wish.
+                    (false, true) if members == self.held_by && is_wish_taken && age_us < BEGIN_US => {
+                        Standing::UnderWay
+                    }
                     // It has changed, and is as it was.
                     (false, true) if members == self.held_by => Standing::Failed,
                     (false, _) => Standing::Void,
@@ -258,7 +265,7 @@ impl Operators {
         }
         for (shard, rest) in &self.resting {
             if let Some(of) = view.shards.get_mut(shard) {
-                of.is_resting = now_us < rest.until_us;
+                of.is_resting |= now_us < rest.until_us;
                 of.avoid.clone_from(&rest.avoid);
             }
         }

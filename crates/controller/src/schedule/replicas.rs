@@ -67,7 +67,8 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
     })
 }
 
-/// The store of the group that takes another replica best: in a zone of its own, then with the fewest replicas.
+/// The store of the group that takes another replica best: one that did not fail to lately, then in a zone of its own,
+/// then with the fewest replicas.
 fn best_target(
     view: &ClusterView,
     load: &Load,
@@ -77,13 +78,17 @@ fn best_target(
 ) -> Option<StoreId> {
     let can = |store: &StoreId| {
         let is_member = of.members.iter().any(|member| member.store == *store);
-        view.condition(*store) == Condition::Up
-            && !is_member
-            && !stays.contains(store)
-            && !of.avoid.contains(store)
+        view.condition(*store) == Condition::Up && !is_member && !stays.contains(store)
     };
     let targets = group.iter().copied().filter(can);
-    targets.min_by_key(|store| (view.same_zone(*store, stays), load.replicas(*store), *store))
+    targets.min_by_key(|store| {
+        (
+            of.avoid.contains(store),
+            view.same_zone(*store, stays),
+            load.replicas(*store),
+            *store,
+        )
+    })
 }
 
 /// The member that is missed least: one that is away, then one that lags behind, then one whose zone has others, then

@@ -53,9 +53,12 @@ pub fn seen(now_us: u64, cluster: &Cluster<'_>, map: &ShardMap, liveness: &Liven
         };
         (*store, view)
     };
+    let is_silent = |store: StoreId| liveness.state(now_us, store) != StoreState::Up;
     let shards = map.all().filter_map(|known| {
         let last = &known.last;
-        Some((last.shard, shard_view(last)?))
+        let mut view = shard_view(last)?;
+        view.is_resting = is_silent(view.leader);
+        Some((last.shard, view))
     });
     ClusterView {
         config: cluster.config.clone(),

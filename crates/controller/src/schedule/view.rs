@@ -55,9 +55,10 @@ pub struct ShardView {
     pub members: Vec<MemberView>,
     /// A change of the members is under way.
     pub is_changing: bool,
-    /// What was wanted of it lately came to nothing: it is let alone for a while.
+    /// It is let alone for now: what was wanted of it lately came to nothing, or who leads it has not been heard for so
+    /// long that nobody is there to take an order.
     pub is_resting: bool,
-    /// Stores that could not be given a replica of it lately, or the lead.
+    /// Stores that could not be given a replica of it lately, or the lead. They are chosen if there is no other.
     pub avoid: BTreeSet<StoreId>,
 }
 
