@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 const SOCKETS: [(&str, &[u32]); 2] = [("k", &[1, 4, 6, 11, 15, 21]), ("t", &[4, 12, 19, 27, 33])];
 
 /// Of the simulator and of pure tests.
-const ROWS: [(&str, RangeInclusive<u32>); 5] = [
+const ROWS: [(&str, RangeInclusive<u32>); 7] = [
     ("k", 1..=26),
     ("t", 1..=33),
     ("ps", 1..=11),
+    ("s", 1..=15),
+    ("s", 20..=42),
     ("x", 1..=13),
     ("x", 17..=22),
 ];

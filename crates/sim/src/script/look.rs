@@ -162,6 +162,25 @@ impl World {
         Ok(Some(bytes.sum()))
     }
 
+    /// Bytes of all keys and values that a node's engine holds, whoever they belong to; none while the node is down.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot be read.
+    pub fn engine_bytes(&self, node: usize) -> Result<Option<u64>, Violation> {
+        let Some(process) = &self.nodes[node].process else {
+            return Ok(None);
+        };
+        let pairs = process.store.engine().scan(&[], &[]);
+        let bytes: Result<u64, _> = pairs
+            .map(|pair| pair.map(|(key, value)| (key.len() + value.len()) as u64))
+            .sum();
+        let broken = |error: quorate_storage::engine::EngineError| {
+            Violation::new("the state engine can be read", error.to_string())
+        };
+        bytes.map(Some).map_err(broken)
+    }
+
     /// What a node's own engine holds under a key, in the data of a shard, whether or not anybody may read it
     /// there.
     ///

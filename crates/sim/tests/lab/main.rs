@@ -12,7 +12,12 @@
 
 mod bugs;
 mod controller;
+mod controllers;
 mod generic;
+mod group_bytes;
+mod group_changes;
+mod group_clients;
+mod group_failures;
 mod groups;
 mod identities;
 mod kv;
