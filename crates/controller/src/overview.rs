@@ -1,13 +1,13 @@
 //! What the controller's leader hears of the cluster. Never replicated: whoever leads next hears it anew.
 
-use quorate_proto::{Heartbeat, ORDERS_MAX, Order, Service, ShardRow, StoreRecord, StoreRow};
+use quorate_proto::{Heartbeat, ORDERS_MAX, Order, Service, ShardLookup, ShardRow, StoreRecord, StoreRow};
 use quorate_raft::{Term, mutant};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{Limits, Reign, Tally};
 
 use crate::liveness::Liveness;
 use crate::schedule::{self, Cluster, Operators};
-use crate::shard_map::ShardMap;
+use crate::shard_map::{Known, ShardMap};
 
 /// The shard map and the stores' liveness, as heard in one term, and what the schedulers made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -98,11 +98,22 @@ impl Overview {
     /// The shards that were told of: the controller's first, the others by slot.
     #[must_use]
     pub fn shard_rows(&self, now_us: u64) -> Vec<ShardRow> {
-        let row = |known: &crate::shard_map::Known| ShardRow {
-            last: known.last.clone(),
-            age_ms: now_us.saturating_sub(known.heard_us) / 1000,
-        };
-        self.map.all().map(row).collect()
+        self.map.all().map(|known| row(now_us, known)).collect()
+    }
+
+    /// The shards that are looked for, by slot, as far as they were told of.
+    #[must_use]
+    pub fn found(&self, now_us: u64, lookup: ShardLookup) -> Vec<ShardRow> {
+        let one = |known: Option<&Known>| known.map(|known| row(now_us, known)).into_iter().collect();
+        match lookup {
+            ShardLookup::Id(shard) => one(self.map.get(shard)),
+            ShardLookup::At { slot } => one(self.map.at_slot(slot)),
+            ShardLookup::Before { slot } => one(self.map.before(slot)),
+            ShardLookup::From { slot, limit } => {
+                let found = self.map.from_slot(slot).take(usize::from(limit));
+                found.map(|known| row(now_us, known)).collect()
+            }
+        }
     }
 
     /// These stores, as they were heard.
@@ -122,5 +133,12 @@ impl Overview {
             counts: counts.get(&record.store).copied().unwrap_or_default(),
         };
         stores.map(row).collect()
+    }
+}
+
+fn row(now_us: u64, known: &Known) -> ShardRow {
+    ShardRow {
+        last: known.last.clone(),
+        age_ms: now_us.saturating_sub(known.heard_us) / 1000,
     }
 }

@@ -187,7 +187,8 @@ impl ShardMap {
     }
 
     /// The shards that have some of these slots, from the last to the first.
-    fn overlapping(&self, slots: &std::ops::Range<u16>) -> Vec<ShardId> {
+    #[must_use]
+    pub fn overlapping(&self, slots: &std::ops::Range<u16>) -> Vec<ShardId> {
         if slots.is_empty() {
             return Vec::new();
         }
@@ -210,6 +211,36 @@ impl ShardMap {
     pub fn at_slot(&self, slot: u16) -> Option<&Known> {
         let (_, shard) = self.by_slot.range(..=slot).next_back()?;
         self.shards.get(shard).filter(|known| slot < known.last.end_slot)
+    }
+
+    /// The shard that ends where the one begins that has a slot, if both were told of.
+    #[must_use]
+    pub fn before(&self, slot: u16) -> Option<&Known> {
+        let start = self.at_slot(slot)?.last.start_slot;
+        self.at_slot(start.checked_sub(1)?)
+    }
+
+    /// The shards that have this slot or later ones, by slot. Slots that nobody has told of are passed over.
+    pub fn from_slot(&self, slot: u16) -> impl Iterator<Item = &Known> + '_ {
+        let first = self.at_slot(slot).map_or(slot, |known| known.last.start_slot);
+        let behind = self.by_slot.range(first..);
+        behind.filter_map(|(_, shard)| self.shards.get(shard))
+    }
+
+    /// One of the shards that lie wholly within these slots, each as likely as another if `draw` is any number as likely as
+    /// another. None if none does. Looks at each of them.
+    #[must_use]
+    pub fn pick(&self, slots: std::ops::Range<u16>, draw: u64) -> Option<&Known> {
+        if slots.is_empty() {
+            return None;
+        }
+        let begins = self.by_slot.range(slots.clone());
+        let within: Vec<&Known> = begins
+            .filter_map(|(_, shard)| self.shards.get(shard))
+            .filter(|known| known.last.end_slot <= slots.end)
+            .collect();
+        let at = draw.checked_rem(within.len() as u64)?;
+        within.get(at as usize).copied()
     }
 
     /// All of them: the controller's first, the others by slot.

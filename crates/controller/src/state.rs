@@ -4,13 +4,13 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ControlQuery, Delta, FirstState, Heartbeat, IDS_MAX, Order,
+    Answer, CommandError, ControlCommand, ControlQuery, Delta, Epoch, FirstState, Heartbeat, IDS_MAX, Order,
     PlacementCommand, Service, StoreRecord, encode_config, encode_moves, encode_plan, encode_shards,
     encode_store_rows,
 };
 use quorate_raft::mutant;
-use quorate_storage::StoreId;
 use quorate_storage::engine::Pair;
+use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{Policy, Reign, RowChanges, Said, StateMachine, Tally};
 
 use crate::history::History;
@@ -139,6 +139,18 @@ impl Controller {
         Ok(Answer::Int(first as i64))
     }
 
+    /// Ids are for a split that may come about: not for one of a shard that has changed meanwhile. What the leader has not
+    /// heard of it cannot judge; the split itself is bound to the version in any case.
+    fn consider_split(&self, reign: Option<Reign>, shard: ShardId, epoch: Epoch) -> Result<(), CommandError> {
+        let overview = reign.and_then(|reign| self.heard_in(reign));
+        let known = overview.and_then(|overview| overview.map.get(shard));
+        let is_older = |known: Epoch| (epoch.version, epoch.conf_ver) < (known.version, known.conf_ver);
+        if known.is_some_and(|known| is_older(known.last.epoch)) {
+            return Err(CommandError::ShardChanged);
+        }
+        Ok(())
+    }
+
     fn set_next_id(&mut self, next_id: u64, rows: &mut RowChanges) {
         assert!(
             next_id > self.next_id,
@@ -194,7 +206,9 @@ impl StateMachine for Controller {
     fn apply(&mut self, stamp_ms: u64, command: &ControlCommand, rows: &mut RowChanges) -> Answer {
         let answer = match command {
             ControlCommand::Bootstrap(first) => self.bootstrap(first, rows),
-            ControlCommand::AllocateIds { count } => self.allocate_ids(*count, rows),
+            ControlCommand::AllocateIds { count } | ControlCommand::NameSplit { count, .. } => {
+                self.allocate_ids(*count, rows)
+            }
             ControlCommand::Register(record) => self.register(record, rows),
             ControlCommand::Admit(record) => self.admit(record, rows),
             ControlCommand::SetStore { store, service } => self.set_service(*store, *service, rows),
@@ -213,6 +227,7 @@ impl StateMachine for Controller {
                 service: Service::Removed,
             } => self.consider_removal(reign, *store),
             ControlCommand::Place(command) => self.consider_placement(reign, command),
+            ControlCommand::NameSplit { shard, epoch, .. } => self.consider_split(reign, *shard, *epoch),
             ControlCommand::Bootstrap(_)
             | ControlCommand::AllocateIds { .. }
             | ControlCommand::Register(_)
@@ -273,6 +288,12 @@ impl StateMachine for Controller {
                 encode_store_rows(&overview.store_rows(reign.now_us, stores))
             }
             ControlQuery::Shards => encode_shards(&overview.shard_rows(reign.now_us)),
+            ControlQuery::FindShards(lookup) => encode_shards(&overview.found(reign.now_us, *lookup)),
+            ControlQuery::FindStore(store) => {
+                let stores = self.stores.get(store).into_iter();
+                let stores = stores.map(|record| (record, self.service(record.store)));
+                encode_store_rows(&overview.store_rows(reign.now_us, stores))
+            }
             ControlQuery::Config { num } => {
                 let mut bytes = Vec::new();
                 encode_config(&mut bytes, &self.history.query(*num));

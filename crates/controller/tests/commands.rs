@@ -5,11 +5,12 @@ mod support;
 use bytes::Bytes;
 use quorate_controller::{Controller, DOWN_AFTER_US};
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, FirstState, Heartbeat, IDS_MAX,
-    StoreHeartbeat, StoreRecord, StoreState, decode_store_rows, decode_stores,
+    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, Epoch, FirstState, Heartbeat,
+    IDS_MAX, MemberRole, ShardHeartbeat, ShardMember, StoreHeartbeat, StoreRecord, StoreState,
+    decode_store_rows, decode_stores,
 };
-use quorate_raft::Term;
-use quorate_storage::{Incarnation, StoreId};
+use quorate_raft::{ReplicaId, Term};
+use quorate_storage::{Incarnation, ShardId, StoreId};
 use quorate_store::rsm::{Reign, StateMachine};
 use support::Hosted;
 
@@ -282,4 +283,87 @@ fn a_store_is_heard_by_its_incarnation_and_by_each_leader_anew() {
     assert_eq!(states(machine, next), [StoreState::Unheard; 2]);
     assert_eq!(machine.hear(next, &beat(2, 2)), Some(0));
     assert_eq!(states(machine, next), [StoreState::Unheard, StoreState::Up]);
+}
+
+/// B-09: a split gets ids only if whoever asks knows the shard in its newest version, as far as the controller's leader has
+/// heard; both parts of the epoch count. Whether it was heard is the leader's to say: every replica applies alike.
+#[test]
+fn b_09_ids_for_a_split_are_for_a_current_epoch_only() {
+    let mut hosted = begun();
+    hosted.apply(&ControlCommand::Register(record(1, 7, "a:1")));
+    let ask = |version, conf_ver| ControlCommand::NameSplit {
+        shard: ShardId(1),
+        epoch: Epoch { conf_ver, version },
+        count: 4,
+    };
+    let consider = |hosted: &Hosted, reign, version, conf_ver| {
+        hosted.machine.consider(Some(reign), &ask(version, conf_ver))
+    };
+    assert_eq!(consider(&hosted, REIGN, 1, 1), Ok(()), "it has heard nothing");
+    let beat = Heartbeat {
+        seq: 1,
+        store: StoreHeartbeat {
+            store: StoreId(1),
+            incarnation: Incarnation(7),
+            process: 9,
+            replicas: 1,
+            leads: 1,
+            available_bytes: None,
+            is_full: false,
+            is_slow: false,
+        },
+        shards: vec![ShardHeartbeat {
+            shard: ShardId(1),
+            start_slot: 0,
+            end_slot: 4096,
+            epoch: Epoch {
+                conf_ver: 5,
+                version: 3,
+            },
+            term: Term(2),
+            leader: ReplicaId(6),
+            members: vec![ShardMember {
+                replica: ReplicaId(6),
+                store: StoreId(1),
+                role: MemberRole::Voter,
+                is_pending: false,
+            }],
+            bytes: None,
+        }],
+    };
+    assert_eq!(hosted.machine.hear(REIGN, &beat), Some(0));
+    let stale = Err(CommandError::ShardChanged);
+    for (version, conf_ver, judged) in [
+        (3, 5, Ok(())),
+        (2, 5, stale),
+        (3, 4, stale),
+        (2, 9, stale),
+        // The asking leader knows more than it has told so far.
+        (3, 6, Ok(())),
+        (4, 5, Ok(())),
+    ] {
+        assert_eq!(
+            consider(&hosted, REIGN, version, conf_ver),
+            judged,
+            "{version}.{conf_ver}"
+        );
+    }
+    let next = Reign {
+        term: Term(4),
+        ..REIGN
+    };
+    assert_eq!(
+        consider(&hosted, next, 1, 1),
+        Ok(()),
+        "the next leader has not heard"
+    );
+    // Ids are given once, whoever asks.
+    let mut hosted = begun();
+    assert_eq!(hosted.apply(&ask(3, 5)), Answer::Int(16));
+    assert_eq!(hosted.apply(&ids(1)), Answer::Int(20));
+    assert_eq!(
+        hosted.apply(&ask(1, 1)),
+        Answer::Int(21),
+        "applied as it is written"
+    );
 }

@@ -361,3 +361,86 @@ fn hb_18_heartbeats_in_any_order_lead_to_the_same_map() {
         assert_eq!(known, newest.iter().collect::<Vec<_>>());
     }
 }
+
+/// B-11: the map as an ordered set of ranges, with gaps, against one that keeps a shard for each slot: what overlaps, what
+/// is before and behind, and picks in a range, while shards come over others and replace them.
+#[test]
+fn b_11_ranges_are_found_replaced_and_picked_like_slot_by_slot() {
+    const ALL: u16 = 64;
+    for seed in 1..=200 {
+        let mut chance = SplitMix64::new(seed);
+        let mut map = ShardMap::default();
+        // Of each slot: the shard that has it, and its range.
+        let mut slots: Vec<Option<(u64, u16, u16)>> = vec![None; usize::from(ALL)];
+        for round in 1..=60_u64 {
+            let start = chance.below(u64::from(ALL)) as u16;
+            let end = (start + 1 + chance.below(12) as u16).min(ALL);
+            let range = start..end;
+            let mut covered: Vec<u64> = slots[usize::from(start)..usize::from(end)]
+                .iter()
+                .filter_map(|of| of.map(|(id, ..)| id))
+                .collect();
+            covered.dedup();
+            covered.reverse();
+            let found: Vec<u64> = map.overlapping(&range).iter().map(|shard| shard.0).collect();
+            assert_eq!(found, covered, "seed {seed}: {range:?}");
+            // Of a later version than all before: what it covers is gone, also where the new shard does not reach.
+            let id = 1 + chance.below(9);
+            for of in &mut slots {
+                of.take_if(|(other, ..)| covered.contains(other) || *other == id);
+            }
+            slots[usize::from(start)..usize::from(end)].fill(Some((id, start, end)));
+            map.hear(1, word(id, (start, end), (round, 1))).unwrap();
+            let at = |slot: u16| slots.get(usize::from(slot)).copied().flatten();
+            let mut all: Vec<(u64, u16, u16)> = slots.iter().flatten().copied().collect();
+            all.dedup();
+            let shape = |known: &quorate_controller::Known| {
+                (known.last.shard.0, known.last.start_slot, known.last.end_slot)
+            };
+            for slot in 0..ALL {
+                assert_eq!(map.at_slot(slot).map(shape), at(slot), "seed {seed}: slot {slot}");
+                let before = at(slot).and_then(|(_, start, _)| at(start.checked_sub(1)?));
+                assert_eq!(map.before(slot).map(shape), before, "seed {seed}: before {slot}");
+                let behind: Vec<_> = all.iter().copied().filter(|(.., end)| *end > slot).collect();
+                let found: Vec<_> = map.from_slot(slot).map(shape).collect();
+                assert_eq!(found, behind, "seed {seed}: from {slot}");
+            }
+            let unheard: u16 = map.gaps().iter().map(|gap| gap.end - gap.start).sum();
+            let had = slots.iter().filter(|of| of.is_some()).count() as u16;
+            assert_eq!(unheard, SLOTS - had, "seed {seed}: {:?}", map.gaps());
+            let within: Vec<_> = all
+                .iter()
+                .copied()
+                .filter(|(_, from, to)| *from >= start && *to <= end)
+                .collect();
+            let mut picked = std::collections::BTreeSet::new();
+            for draw in 0..within.len() as u64 * 2 {
+                picked.extend(map.pick(range.clone(), draw).map(shape));
+            }
+            assert_eq!(picked, within.into_iter().collect(), "seed {seed}: {range:?}");
+        }
+    }
+}
+
+/// B-11: where the ranges are not joined, nothing is picked but what lies wholly within.
+#[test]
+fn b_11_picks_in_a_map_with_gaps() {
+    let map = heard(&[word(3, (100, 200), (1, 1))]);
+    let pick = |from, to| map.pick(from..to, 7).map(|known| known.last.shard.0);
+    for (from, to, found) in [
+        (0, SLOTS, Some(3)),
+        (100, 200, Some(3)),
+        (0, 200, Some(3)),
+        (100, SLOTS, Some(3)),
+        (101, 200, None),
+        (100, 199, None),
+        (120, 150, None),
+        (0, 100, None),
+        (200, SLOTS, None),
+        (150, 150, None),
+        (200, 100, None),
+    ] {
+        assert_eq!(pick(from, to), found, "{from}..{to}");
+    }
+    assert_eq!(ShardMap::default().pick(0..SLOTS, 1), None);
+}

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_raft::Term;
-use quorate_storage::{ClusterId, Incarnation, StoreId};
+use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
-use crate::PlacementCommand;
+use crate::{Epoch, PlacementCommand};
 
 /// A write on the controller's state, as shard 0's log carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +17,16 @@ pub enum ControlCommand {
     /// ([`Answer::Int`](crate::Answer::Int)). Shards and replicas are named by such ids.
     AllocateIds {
         /// How many, 1 to [`IDS_MAX`].
+        count: u32,
+    },
+    /// The leader of a shard takes ids for what a split makes, as with [`ControlCommand::AllocateIds`]. Refused if the
+    /// controller's leader knows the shard in a later version: whoever asks is deposed, and its split would be void.
+    NameSplit {
+        /// The shard that is to be split.
+        shard: ShardId,
+        /// Its version, as the asking leader knows it.
+        epoch: Epoch,
+        /// How many, 1 to [`IDS_MAX`]: for the new shard and each of its replicas.
         count: u32,
     },
     /// A store says at each start, and now and then, who it is and where it can be reached. Answers all stores that have
@@ -58,6 +68,12 @@ pub enum ControlQuery {
     /// Every shard that its leader has told of since the controller's was elected, by slot: a
     /// [`Bulk`](crate::Answer::Bulk) for [`decode_shards`](crate::decode_shards).
     Shards,
+    /// Some of the shards that their leaders have told of, by slot: a [`Bulk`](crate::Answer::Bulk) for
+    /// [`decode_shards`](crate::decode_shards), empty if none is known that fits.
+    FindShards(ShardLookup),
+    /// One store, if it has registered: a [`Bulk`](crate::Answer::Bulk) for
+    /// [`decode_store_rows`](crate::decode_store_rows).
+    FindStore(StoreId),
     /// A config: a [`Bulk`](crate::Answer::Bulk) for [`decode_config`](crate::decode_config).
     Config {
         /// Its number; -1, or one that is too high, for the newest.
@@ -69,6 +85,30 @@ pub enum ControlQuery {
     /// What is not where it is to be, or is changing: a [`Bulk`](crate::Answer::Bulk) for
     /// [`decode_moves`](crate::decode_moves).
     Moves,
+}
+
+/// Which shards are looked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShardLookup {
+    /// The one of this id.
+    Id(ShardId),
+    /// The one that has this slot.
+    At {
+        /// The slot.
+        slot: u16,
+    },
+    /// The one that ends where the one begins that has this slot.
+    Before {
+        /// The slot.
+        slot: u16,
+    },
+    /// The one that has this slot, and those behind it.
+    From {
+        /// The slot.
+        slot: u16,
+        /// How many at most.
+        limit: u16,
+    },
 }
 
 /// A store as the controller knows it.

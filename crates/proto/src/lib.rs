@@ -31,7 +31,8 @@ pub use command::{
 };
 pub use control::{
     ADDRESS_BYTES_MAX, Admission, ControlCommand, ControlQuery, FirstState, IDS_MAX, LABEL_BYTES_MAX,
-    LABELS_MAX, Labels, Service, StoreRecord, TIMESTAMP_COUNT_BITS, TIMESTAMPS_MAX, ZONE, are_labels,
+    LABELS_MAX, Labels, Service, ShardLookup, StoreRecord, TIMESTAMP_COUNT_BITS, TIMESTAMPS_MAX, ZONE,
+    are_labels,
 };
 pub use heartbeat::{
     HEARTBEAT_SHARDS_MAX, Heartbeat, HeartbeatAnswer, MemberRole, ORDERS_MAX, Order, ShardHeartbeat,

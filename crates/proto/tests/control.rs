@@ -19,6 +19,17 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
         ),
         (ControlCommand::AllocateIds { count: 200 }, "02 c801"),
         (
+            ControlCommand::NameSplit {
+                shard: ShardId(200),
+                epoch: Epoch {
+                    conf_ver: 2,
+                    version: 3,
+                },
+                count: 4,
+            },
+            "11 c801 02 03 04",
+        ),
+        (
             ControlCommand::Register(StoreRecord {
                 store: StoreId(2),
                 incarnation: Incarnation(0x0304),
@@ -194,6 +205,23 @@ fn queries_have_the_bytes_that_are_documented() {
         (ControlQuery::Config { num: -1 }, "03 ffffffffffffffff"),
         (ControlQuery::Plan(PlacementCommand::Rebalance), "04 04"),
         (ControlQuery::Moves, "05"),
+        (
+            ControlQuery::FindShards(ShardLookup::Id(ShardId(200))),
+            "06 01 c801",
+        ),
+        (
+            ControlQuery::FindShards(ShardLookup::At { slot: 200 }),
+            "06 02 c801",
+        ),
+        (
+            ControlQuery::FindShards(ShardLookup::Before { slot: 5 }),
+            "06 03 05",
+        ),
+        (
+            ControlQuery::FindShards(ShardLookup::From { slot: 5, limit: 7 }),
+            "06 04 05 07",
+        ),
+        (ControlQuery::FindStore(StoreId(3)), "07 03"),
     ] {
         let request = PeerMessage::Request(Request {
             id: 1,

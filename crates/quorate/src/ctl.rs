@@ -11,6 +11,7 @@ use crate::cli::Failure;
 use crate::client::Reply;
 use crate::kv::{Effect, Target, ask, unexpected};
 
+mod find;
 mod place;
 mod table;
 
@@ -36,9 +37,12 @@ pub struct CtlArgs {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// List the shards as the controller knows them: slots, leader, stores, what is under way, size
-    Shards,
+    Shards(find::Shards),
     /// List the stores as the controller knows them: whether they are up, addresses, how much they hold and lead
-    Stores,
+    Stores {
+        /// Only this one
+        store: Option<u64>,
+    },
     #[command(flatten)]
     Place(place::Place),
     /// Move all that a store holds to others, and give it nothing more; it goes on serving meanwhile
@@ -137,8 +141,10 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
         command,
     } = args;
     match command {
-        Command::Shards => print(shards(&target)?, json),
-        Command::Stores => print(stores(&target)?, json),
+        Command::Shards(which) if which.is_all() => print(shards(&target)?, json),
+        Command::Shards(which) => print(find::shards(&target, &which)?, json),
+        Command::Stores { store: None } => print(stores(&target)?, json),
+        Command::Stores { store: Some(store) } => print(find::store(&target, store)?, json),
         Command::Place(place) => place::run(&target, place, json),
         Command::Drain { store } => service(&target, "DRAIN", store, json, "draining"),
         Command::Undrain { store } => service(&target, "UNDRAIN", store, json, "active"),

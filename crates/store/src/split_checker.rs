@@ -148,12 +148,12 @@ impl<E: Engine> Store<E> {
         if matches!(plan.write.waiter, Waiter::Nobody) {
             plan.write.deadline_us = times.mono_us.saturating_add(OWN_TIMEOUT_US);
         }
-        let count = 1 + replica.descriptor.membership.members.len() as u32;
-        self.ask_controller(
-            times,
-            ControlCommand::AllocateIds { count },
-            Purpose::Split(shard),
-        )
+        let command = ControlCommand::NameSplit {
+            shard,
+            epoch: replica.descriptor.epoch,
+            count: 1 + replica.descriptor.membership.members.len() as u32,
+        };
+        self.ask_controller(times, command, Purpose::Split(shard))
     }
 
     /// The controller gave ids, for the split that is wanted if it still is.
@@ -173,8 +173,13 @@ impl<E: Engine> Store<E> {
             return Ok(());
         };
         let (Stage::Named { slot }, Answer::Int(first)) = (plan.stage, answer) else {
-            let refusal = Answer::Error(CommandError::WrongIds);
-            self.answer(plan.write.waiter, Outcome::Done(refusal));
+            // It was refused, or what came is no id. What is too large still is looked at again.
+            replica.bytes_since_look = u64::MAX;
+            let refusal = match answer {
+                Answer::Error(reason) => *reason,
+                _ => CommandError::WrongIds,
+            };
+            self.answer(plan.write.waiter, Outcome::Done(Answer::Error(refusal)));
             return Ok(());
         };
         let first = *first as u64;

@@ -1,11 +1,13 @@
 //! Commands of the controller: a tag byte, then the fields in the order of the type.
 
 use bytes::Bytes;
-use quorate_storage::{ClusterId, Incarnation, StoreId};
+use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
 use super::writer::{put_bytes, put_i64_le, put_list, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
-use crate::{Admission, ControlCommand, ControlQuery, DecodeError, FirstState, Service, StoreRecord};
+use crate::{
+    Admission, ControlCommand, ControlQuery, DecodeError, FirstState, Service, ShardLookup, StoreRecord,
+};
 
 const TAG_BOOTSTRAP: u8 = 1;
 const TAG_ALLOCATE_IDS: u8 = 2;
@@ -14,6 +16,7 @@ const TAG_ADMIT: u8 = 4;
 const TAG_SET_STORE: u8 = 5;
 const TAG_RESERVE_TIMESTAMPS: u8 = 8;
 const TAG_PLACE: u8 = 16;
+const TAG_NAME_SPLIT: u8 = 17;
 
 impl Wire for ControlCommand {
     const BYTES_MIN: usize = 2;
@@ -50,6 +53,12 @@ impl Wire for ControlCommand {
                 out.push(TAG_PLACE);
                 command.put(out);
             }
+            ControlCommand::NameSplit { shard, epoch, count } => {
+                out.push(TAG_NAME_SPLIT);
+                shard.put(out);
+                epoch.put(out);
+                put_varint(out, u64::from(*count));
+            }
         }
     }
 
@@ -70,6 +79,11 @@ impl Wire for ControlCommand {
                 above: reader.varint("end of the timestamps")?,
             },
             TAG_PLACE => ControlCommand::Place(Wire::take(reader)?),
+            TAG_NAME_SPLIT => ControlCommand::NameSplit {
+                shard: ShardId::take(reader)?,
+                epoch: Wire::take(reader)?,
+                count: reader.narrow("number of ids")?,
+            },
             tag => return Err(reader.unknown_tag("controller command", tag)),
         })
     }
@@ -146,6 +160,8 @@ const TAG_SHARDS: u8 = 2;
 const TAG_CONFIG: u8 = 3;
 const TAG_PLAN: u8 = 4;
 const TAG_MOVES: u8 = 5;
+const TAG_FIND_SHARDS: u8 = 6;
+const TAG_FIND_STORE: u8 = 7;
 
 impl Wire for ControlQuery {
     const BYTES_MIN: usize = 1;
@@ -163,6 +179,14 @@ impl Wire for ControlQuery {
                 command.put(out);
             }
             ControlQuery::Moves => out.push(TAG_MOVES),
+            ControlQuery::FindShards(lookup) => {
+                out.push(TAG_FIND_SHARDS);
+                lookup.put(out);
+            }
+            ControlQuery::FindStore(store) => {
+                out.push(TAG_FIND_STORE);
+                store.put(out);
+            }
         }
     }
 
@@ -175,7 +199,53 @@ impl Wire for ControlQuery {
             },
             TAG_PLAN => ControlQuery::Plan(Wire::take(reader)?),
             TAG_MOVES => ControlQuery::Moves,
+            TAG_FIND_SHARDS => ControlQuery::FindShards(Wire::take(reader)?),
+            TAG_FIND_STORE => ControlQuery::FindStore(StoreId::take(reader)?),
             tag => return Err(reader.unknown_tag("controller query", tag)),
+        })
+    }
+}
+
+const TAG_ID: u8 = 1;
+const TAG_AT: u8 = 2;
+const TAG_BEFORE: u8 = 3;
+const TAG_FROM: u8 = 4;
+
+impl Wire for ShardLookup {
+    const BYTES_MIN: usize = 2;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let (tag, slot) = match self {
+            ShardLookup::Id(shard) => {
+                out.push(TAG_ID);
+                return shard.put(out);
+            }
+            ShardLookup::At { slot } => (TAG_AT, slot),
+            ShardLookup::Before { slot } => (TAG_BEFORE, slot),
+            ShardLookup::From { slot, .. } => (TAG_FROM, slot),
+        };
+        out.push(tag);
+        put_varint(out, u64::from(*slot));
+        if let ShardLookup::From { limit, .. } = self {
+            put_varint(out, u64::from(*limit));
+        }
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        const SLOT: &str = "slot";
+        Ok(match reader.u8("shard lookup")? {
+            TAG_ID => ShardLookup::Id(ShardId::take(reader)?),
+            TAG_AT => ShardLookup::At {
+                slot: reader.narrow(SLOT)?,
+            },
+            TAG_BEFORE => ShardLookup::Before {
+                slot: reader.narrow(SLOT)?,
+            },
+            TAG_FROM => ShardLookup::From {
+                slot: reader.narrow(SLOT)?,
+                limit: reader.narrow("number of shards")?,
+            },
+            tag => return Err(reader.unknown_tag("shard lookup", tag)),
         })
     }
 }

@@ -2,33 +2,69 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    ControlQuery, ForwardBody, MemberRole, Query, Service, ShardMember, ShardRow, StoreHeartbeat, StoreRow,
-    StoreState, decode_config, decode_moves, decode_plan, decode_shards, decode_store_rows,
+    ControlQuery, ForwardBody, MemberRole, Query, Service, ShardLookup, ShardMember, ShardRow,
+    StoreHeartbeat, StoreRow, StoreState, decode_config, decode_moves, decode_plan, decode_shards,
+    decode_store_rows,
 };
+use quorate_storage::ShardId;
+use quorate_store::kv::slot_of;
 use quorate_store::rsm::CONTROLLER;
-use quorate_store::{ClientRequest, RouteMode, Target};
+use quorate_store::{ClientRequest, RouteMode, SLOTS, Target};
 
 use super::failure::Failure;
 use super::reply::Shape;
 use super::ring::Entry;
-use super::{ClientContext, ClientSession, Handled, listing};
+use super::{ClientContext, ClientSession, Handled, listing, manage};
 use crate::resp::{Args, Writer};
 
-/// QUORATE MAP: per shard that its leader has told of, the controller's included, where it is and how it stands.
+const MAP_USAGE: Failure = Failure::Fixed(
+    "ERR usage: QUORATE MAP [SHARD <shard> | KEY <key> | SLOT <slot> | BEFORE <slot> | FROM <slot> <limit>]",
+);
+
+/// `QUORATE MAP …`: per shard that its leader has told of, the controller's included, where it is and how it stands; or
+/// those only that are looked for.
 pub(super) fn map(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
-    if args.len() != 2 {
-        return Err(Failure::Arity("quorate|map"));
+    if args.len() == 2 {
+        read(session, ControlQuery::Shards, ctx);
+        return Ok(());
     }
-    read(session, ControlQuery::Shards, ctx);
+    let number = |at: usize| {
+        let found = manage::id(args.get(at), MAP_USAGE)?;
+        u16::try_from(found).map_err(|_| MAP_USAGE)
+    };
+    let slot = |at: usize| {
+        let wrong = Failure::Fixed("ERR the slot is not a number from 0 to 16383");
+        number(at).ok().filter(|slot| *slot < SLOTS).ok_or(wrong)
+    };
+    let what = args.get(2).to_ascii_lowercase();
+    let lookup = match (what.as_slice(), args.len()) {
+        (b"shard", 4) => {
+            let wrong = Failure::Fixed("ERR the shard is not a number");
+            ShardLookup::Id(ShardId(manage::id(args.get(3), wrong)?))
+        }
+        (b"key", 4) => ShardLookup::At {
+            slot: slot_of(args.get(3)),
+        },
+        (b"slot", 4) => ShardLookup::At { slot: slot(3)? },
+        (b"before", 4) => ShardLookup::Before { slot: slot(3)? },
+        (b"from", 5) => ShardLookup::From {
+            slot: slot(3)?,
+            limit: number(4)?,
+        },
+        _ => return Err(MAP_USAGE),
+    };
+    read(session, ControlQuery::FindShards(lookup), ctx);
     Ok(())
 }
 
-/// QUORATE REGISTRY: per store that has registered who and where it is, and whether it lives.
+/// `QUORATE REGISTRY [store]`: per store that has registered who and where it is, and whether it lives; or of one only.
 pub(super) fn registry(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
-    if args.len() != 2 {
-        return Err(Failure::Arity("quorate|registry"));
-    }
-    read(session, ControlQuery::Stores, ctx);
+    let query = match args.len() {
+        2 => ControlQuery::Stores,
+        3 => ControlQuery::FindStore(manage::store(args.get(2))?),
+        _ => return Err(Failure::Arity("quorate|registry")),
+    };
+    read(session, query, ctx);
     Ok(())
 }
 
@@ -74,8 +110,8 @@ pub(super) enum Listing {
 impl Listing {
     fn of(query: &ControlQuery) -> Self {
         match query {
-            ControlQuery::Stores => Listing::Stores,
-            ControlQuery::Shards => Listing::Shards,
+            ControlQuery::Stores | ControlQuery::FindStore(_) => Listing::Stores,
+            ControlQuery::Shards | ControlQuery::FindShards(_) => Listing::Shards,
             ControlQuery::Config { .. } => Listing::Config,
             ControlQuery::Plan(_) => Listing::Plan,
             ControlQuery::Moves => Listing::Moves,

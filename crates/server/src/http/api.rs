@@ -17,6 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use quorate_client::plain::{Client, ClientError};
 use quorate_client::resp::Reply;
+use quorate_client::slots::slot_of;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -110,6 +111,14 @@ impl Refused {
         Self::new(StatusCode::BAD_REQUEST, why)
     }
 
+    /// What looks for something asks wrongly if it is refused for good.
+    fn lookup(mut self) -> Self {
+        if self.status == StatusCode::CONFLICT {
+            self.status = StatusCode::BAD_REQUEST;
+        }
+        self
+    }
+
     fn by_node(text: String) -> Self {
         let status = match text.split(' ').next() {
             Some("ERR") => StatusCode::CONFLICT,
@@ -139,26 +148,76 @@ fn said(value: &Value) -> Response {
 pub(super) fn router(node: Node) -> Router {
     Router::new()
         .route("/v1/config", get(config))
-        .route(
-            "/v1/stores",
-            get(async |node: State<Node>| list(node, "REGISTRY").await),
-        )
-        .route(
-            "/v1/shards",
-            get(async |node: State<Node>| list(node, "MAP").await),
-        )
-        .route(
-            "/v1/moves",
-            get(async |node: State<Node>| list(node, "MOVES").await),
-        )
+        .route("/v1/stores", get(stores))
+        .route("/v1/shards", get(shards))
+        .route("/v1/moves", get(moves))
         .route("/v1/{verb}", post(change))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(node)
 }
 
-async fn list(State(node): State<Node>, what: &str) -> Result<Response, Refused> {
-    let reply = node.ask(vec!["QUORATE".into(), what.into()]).await?;
-    rows(&reply)
+async fn list(node: &Node, words: &[&str]) -> Result<Response, Refused> {
+    let words = ["QUORATE"].iter().chain(words).map(|word| (*word).to_owned());
+    rows(&node.ask(words.collect()).await?)
+}
+
+async fn moves(State(node): State<Node>) -> Result<Response, Refused> {
+    list(&node, &["MOVES"]).await
+}
+
+async fn stores(State(node): State<Node>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
+    match parameters(query.as_deref()).collect::<Vec<_>>().as_slice() {
+        [] => list(&node, &["REGISTRY"]).await,
+        [("store", store)] => list(&node, &["REGISTRY", store]).await.map_err(Refused::lookup),
+        _ => Err(Refused::request("there is only store=ID")),
+    }
+}
+
+async fn shards(State(node): State<Node>, RawQuery(query): RawQuery) -> Result<Response, Refused> {
+    let asked: Vec<(&str, &str)> = parameters(query.as_deref()).collect();
+    // By its slot: a word of a command is text here, and a key may be any bytes.
+    let words: Vec<String> = match asked.as_slice() {
+        [] => vec![],
+        [("key", key)] => {
+            let key = unescaped(key).ok_or_else(|| {
+                Refused::request(
+                    "the key is not escaped as in a URL: %XX for each byte that is no letter or digit",
+                )
+            })?;
+            vec!["SLOT".into(), slot_of(&key).to_string()]
+        }
+        [(what @ ("shard" | "slot" | "before"), number)] => vec![what.to_uppercase(), (*number).to_owned()],
+        [("from", slot), ("limit", limit)] | [("limit", limit), ("from", slot)] => {
+            vec!["FROM".into(), (*slot).to_owned(), (*limit).to_owned()]
+        }
+        _ => {
+            return Err(Refused::request(
+                "there is only one of shard=ID, key=KEY, slot=N, before=SLOT, and from=SLOT&limit=N",
+            ));
+        }
+    };
+    let words: Vec<&str> = ["MAP"]
+        .into_iter()
+        .chain(words.iter().map(String::as_str))
+        .collect();
+    list(&node, &words).await.map_err(Refused::lookup)
+}
+
+/// The bytes that are meant in a URL; none if a `%` has no two hexadecimal digits behind it.
+fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut found = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        found.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                (digit()? << 4 | digit()?) as u8
+            }
+            b'+' => b' ',
+            byte => byte,
+        });
+    }
+    Some(found)
 }
 
 async fn config(State(node): State<Node>, RawQuery(query): RawQuery) -> Result<Response, Refused> {

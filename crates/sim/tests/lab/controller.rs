@@ -1,8 +1,11 @@
 //! The controller: ids, what a cluster begins with, and what its leader hears.
 
-use quorate_sim::script::{MILLISECOND, MessageKind, Verdict};
-use quorate_sim::{SECOND, Setup, Violation, World};
-use quorate_storage::ShardId;
+use quorate_proto::{
+    ControlQuery, ForwardBody, Query, ShardLookup, StoreState, decode_shards, decode_store_rows,
+};
+use quorate_sim::script::{ClientId, MILLISECOND, MessageKind, Verdict};
+use quorate_sim::{Call, SECOND, Setup, Violation, World};
+use quorate_storage::{ShardId, StoreId};
 
 use crate::support::{BUG_SEEDS, Chance, close, row};
 
@@ -172,6 +175,103 @@ fn the_map_is_heard_anew_after_each_election() {
             }
             world.run_for(chance.below(2 * SECOND))?;
         }
+        close(world)
+    });
+}
+
+const SHARDS: u16 = 7;
+
+/// First slots of the shards that the controller finds, through any node.
+fn find(world: &mut World, client: ClientId, lookup: ShardLookup) -> Result<Vec<(u64, u16)>, Violation> {
+    let body = ForwardBody::Read(Query::Control(ControlQuery::FindShards(lookup)));
+    let ended = world.ask(client, Call::new(b"", body).to_shard(0))?;
+    let bytes = ended.bytes().unwrap_or_else(|| panic!("{lookup:?}: {ended:?}"));
+    let rows = decode_shards(&bytes.to_vec().into()).unwrap();
+    Ok(rows
+        .iter()
+        .map(|row| (row.last.shard.0, row.last.start_slot))
+        .collect())
+}
+
+/// B-12: whoever asks finds the controller's new leader by itself; shards are found by slot, by id, before and behind, and
+/// stores by id, once that leader has heard of them; and timestamps that several take meanwhile are unique and rise.
+#[test]
+fn b_12_lookups_and_timestamps_follow_the_controllers_leader() {
+    row("b_12_lookups_and_timestamps_follow", BUG_SEEDS, |seed| {
+        let mut chance = Chance::new(seed);
+        let mut world = Setup::new(3).seed(seed).shards(SHARDS).start();
+        let client = world.client("a");
+        let mut terms = Vec::new();
+        for round in 0..5 {
+            let leader = world.await_leader(0)?;
+            terms.push(world.replica(leader, 0).map(|status| status.term));
+            world.wait_until("all is heard", 10 * SECOND, |world| {
+                world
+                    .shard_map()
+                    .is_some_and(|rows| rows.len() == 1 + usize::from(SHARDS))
+            })?;
+            let truth: Vec<(u64, u16)> = world
+                .shard_map()
+                .into_iter()
+                .flatten()
+                .filter(|row| row.last.shard != ShardId(0))
+                .map(|row| (row.last.shard.0, row.last.start_slot))
+                .collect();
+            for _ in 0..10 {
+                world.ask_for_timestamps(chance.below(3) as usize, chance.range(1, 100) as u32);
+                let slot = chance.below(16_384) as u16;
+                let at = truth.iter().rposition(|(_, start)| *start <= slot).unwrap();
+                let found = find(&mut world, client, ShardLookup::At { slot })?;
+                assert_eq!(found, truth[at..=at]);
+                let found = find(&mut world, client, ShardLookup::Before { slot })?;
+                assert_eq!(found, truth[at.saturating_sub(1)..at]);
+                let limit = chance.below(4) as u16;
+                let found = find(&mut world, client, ShardLookup::From { slot, limit })?;
+                let end = truth.len().min(at + usize::from(limit));
+                assert_eq!(found, truth[at..end]);
+                let shard = chance.below(12);
+                let found = find(&mut world, client, ShardLookup::Id(ShardId(shard)))?;
+                let known: Vec<u64> = found.iter().map(|(shard, _)| *shard).collect();
+                assert_eq!(
+                    known,
+                    (shard <= u64::from(SHARDS))
+                        .then_some(shard)
+                        .into_iter()
+                        .collect::<Vec<_>>()
+                );
+                let store = StoreId(chance.range(1, 5));
+                let query = ControlQuery::FindStore(store);
+                let body = ForwardBody::Read(Query::Control(query));
+                let ended = world.ask(client, Call::new(b"", body).to_shard(0))?;
+                let rows = decode_store_rows(&ended.bytes().unwrap().to_vec().into()).unwrap();
+                let stores: Vec<_> = rows.iter().map(|row| (row.record.store, row.state)).collect();
+                let known = (store.0 <= 3).then_some(store);
+                assert!(stores.iter().map(|(store, _)| *store).eq(known));
+                assert!(stores.iter().all(|(_, state)| *state != StoreState::Down));
+            }
+            let to = (leader + 1 + chance.below(2) as usize) % 3;
+            match round % 3 {
+                0 => {
+                    world.transfer_leader(0, to)?;
+                }
+                1 => world.crash(leader),
+                _ => world.isolate(leader),
+            }
+            for _ in 0..chance.range(5, 20) {
+                world.ask_for_timestamps(chance.below(3) as usize, chance.range(1, 100) as u32);
+                world.run_for(chance.below(30 * MILLISECOND))?;
+            }
+            // Not known yet, or found: never wrong.
+            let slot = chance.below(16_384) as u16;
+            let at = truth.iter().rposition(|(_, start)| *start <= slot).unwrap();
+            let found = find(&mut world, client, ShardLookup::At { slot })?;
+            assert!(found.is_empty() || found == truth[at..=at], "{found:?}");
+            world.rejoin(leader);
+            world.start_node(leader);
+        }
+        terms.dedup();
+        assert!(terms.len() >= 3, "the controller kept its leaders: {terms:?}");
+        assert!(world.timestamps_given() > 50, "{}", world.timestamps_given());
         close(world)
     });
 }
