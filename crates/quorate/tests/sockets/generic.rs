@@ -63,17 +63,24 @@ pub(crate) struct Generic {
 }
 
 /// What all clients record.
-struct Recorder {
+pub(crate) struct Recorder {
     began: Instant,
     history: Mutex<History>,
 }
 
 impl Recorder {
+    pub(crate) fn begin() -> Arc<Self> {
+        Arc::new(Self {
+            began: Instant::now(),
+            history: Mutex::default(),
+        })
+    }
+
     fn now(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
 
-    fn invoke(&self, client: u64, key: &str, command: Command) -> OperationId {
+    pub(crate) fn invoke(&self, client: u64, key: &str, command: Command) -> OperationId {
         let at = self.now();
         self.history
             .lock()
@@ -81,9 +88,14 @@ impl Recorder {
             .invoke(client, key.to_owned(), command, at)
     }
 
-    fn done(&self, id: OperationId, answer: Answer) {
+    pub(crate) fn done(&self, id: OperationId, answer: Answer) {
         let at = self.now();
         self.history.lock().unwrap().done(id, at, answer);
+    }
+
+    /// H-06.
+    pub(crate) fn judge(&self, row: &str) {
+        assert_linearizable(row, &self.history.lock().unwrap(), &Budget::default());
     }
 }
 
@@ -230,10 +242,7 @@ impl Generic {
         let client = runtime
             .block_on(Client::connect_with(net.addrs.clone(), options))
             .unwrap();
-        let recorder = Arc::new(Recorder {
-            began: Instant::now(),
-            history: Mutex::default(),
-        });
+        let recorder = Recorder::begin();
         let (mut operations, mut largest) = (0, 0);
         for round in 0..form.rounds {
             if self.unreliable {
@@ -290,7 +299,7 @@ impl Generic {
             operations >= least,
             "{operations} operations prove little, {least} are the least"
         );
-        assert_linearizable(row, &recorder.history.lock().unwrap(), &Budget::default());
+        recorder.judge(row);
     }
 
     async fn check(self, client: &Client, left: &Left) {

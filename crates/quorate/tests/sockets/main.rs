@@ -19,6 +19,7 @@
 mod support;
 
 mod generic;
+mod groups;
 mod keys;
 mod kv;
 mod net;

@@ -67,8 +67,15 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    /// `nodes` nodes with one shard of data on all of them, ready.
+    /// `nodes` nodes with one shard of data on all of them, ready. Who holds and who leads it is the row's to say.
     pub(crate) fn start(row: &str, nodes: u16, more: &[&str]) -> Self {
+        let replicas = nodes.to_string();
+        let all = ["--replicas", &replicas, "--schedule", "off"];
+        Self::start_with(row, nodes, 1, &[&all, more].concat())
+    }
+
+    /// `nodes` nodes with so many shards, ready.
+    pub(crate) fn start_with(row: &str, nodes: u16, shards: u16, more: &[&str]) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let seed = std::env::var("QUORATE_SEED")
             .ok()
@@ -84,18 +91,8 @@ impl Net {
         let seed = seed.unwrap_or_else(clock);
         println!("row {row}, QUORATE_SEED={seed}");
         let proxy = Proxy::new(seed);
-        let replicas = nodes.to_string();
-        // Who holds and who leads is the rows' to say.
-        let all = [
-            "--replicas",
-            &replicas,
-            "--log-segment-bytes",
-            "4MiB",
-            "--schedule",
-            "off",
-        ];
-        let more = [&all, more].concat();
-        let mut cluster = Cluster::prepare_each(nodes, 1, &more, |own, peers| {
+        let more = [&["--log-segment-bytes", "4MiB"], more].concat();
+        let mut cluster = Cluster::prepare_each(nodes, shards, &more, |own, peers| {
             let reached = |(to, port): (usize, &u16)| {
                 if to == own {
                     *port
