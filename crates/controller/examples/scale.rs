@@ -137,6 +137,7 @@ fn main() {
             peer: address(7001),
             http: address(7002),
             labels: Labels::new(),
+            roles: Default::default(),
         };
         bench.apply("", &ControlCommand::Register(record));
     }

@@ -39,14 +39,26 @@ pub(crate) fn first_configs(first: &FirstState) -> History {
     history
 }
 
-/// A new store is put into the group, if there is but one: whoever has no use for groups need not know of them.
-pub(crate) fn newcomer(config: &Config, store: StoreId) -> Option<Delta> {
-    let mut groups = config.groups.iter();
-    let (Some((group, stores)), None) = (groups.next(), groups.next()) else {
-        return None;
+/// A node has come with the store role, got it or lost it.
+///
+/// With the role it is put into the group, if there is but one: whoever has no use for groups need not know of them. A group
+/// is of nodes with the role; only while nobody else is there, those without it keep its place, as the first node of a
+/// cluster may do.
+pub(crate) fn by_role(config: &Config, store: StoreId, has_role: impl Fn(StoreId) -> bool) -> Option<Delta> {
+    let mut own = config.groups.iter().filter(|(_, stores)| stores.contains(&store));
+    let (group, before) = match (own.next(), config.groups.len()) {
+        (Some(own), _) => own,
+        (None, 1) if has_role(store) => config.groups.iter().next()?,
+        (None, _) => return None,
     };
-    let mut stores = stores.clone();
-    stores.insert(store).then(|| Delta {
+    let mut stores = before.clone();
+    if has_role(store) {
+        stores.insert(store);
+    }
+    if stores.iter().any(|store| has_role(*store)) {
+        stores.retain(|store| has_role(*store));
+    }
+    (stores != *before).then(|| Delta {
         groups: BTreeMap::from([(*group, Some(stores))]),
         ..Delta::default()
     })

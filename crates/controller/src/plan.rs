@@ -21,6 +21,9 @@ impl Controller {
         }
         for store in coming(command) {
             self.check_removed(*store)?;
+            if !self.roles(*store).store {
+                return Err(CommandError::NoStoreRole);
+            }
         }
         match placement::change(self.history.newest(), command) {
             // Asked again.

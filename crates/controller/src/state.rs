@@ -94,6 +94,7 @@ impl Controller {
             let kept = Kept {
                 is_draining: service == Service::Draining,
                 zone: self.zone(store).cloned().unwrap_or_default(),
+                controls: self.roles(store).controller,
             };
             (service != Service::Removed).then_some((store, kept))
         };

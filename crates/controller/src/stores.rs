@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, Labels, Service, StoreRecord, StoreState, ZONE,
-    are_labels, encode_admission, encode_stores,
+    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, Labels, Roles, Service, StoreRecord, StoreState,
+    ZONE, are_labels, encode_admission, encode_stores,
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
@@ -23,6 +23,12 @@ impl Controller {
     #[must_use]
     pub fn zone(&self, store: StoreId) -> Option<&Bytes> {
         self.stores.get(&store)?.labels.get(ZONE)
+    }
+
+    /// What a store may hold. One that has not registered yet may hold all.
+    #[must_use]
+    pub fn roles(&self, store: StoreId) -> Roles {
+        self.stores.get(&store).map_or(Roles::BOTH, |known| known.roles)
     }
 
     /// Whether there is a store with this id, or was.
@@ -52,7 +58,11 @@ impl Controller {
             return Err(CommandError::OtherIncarnation);
         }
         if known != Some(record) {
+            let was_store = self.roles(record.store).store;
             self.put_record(record, rows);
+            if was_store != record.roles.store {
+                self.regroup_by_role(record.store, rows);
+            }
         }
         let stores: Vec<StoreRecord> = self.stores.values().cloned().collect();
         Ok(Answer::Bulk(encode_stores(&stores)))
@@ -90,8 +100,8 @@ impl Controller {
             self.put_record(&record, rows);
         }
         // Asked again, it stays where an operator has put it meanwhile.
-        if let Some(delta) = placement::newcomer(self.history.newest(), store).filter(|_| is_new) {
-            self.push_config(delta, rows);
+        if is_new && record.roles.store {
+            self.regroup_by_role(store, rows);
         }
         let admission = Admission {
             cluster,
@@ -101,6 +111,14 @@ impl Controller {
         let mut bytes = Vec::new();
         encode_admission(&mut bytes, &admission);
         Ok(Answer::Bulk(bytes.into()))
+    }
+
+    /// Groups are of nodes with the store role, as far as there are any: this node has got or lost it.
+    fn regroup_by_role(&mut self, store: StoreId, rows: &mut RowChanges) {
+        let has_role = |store: StoreId| self.roles(store).store;
+        if let Some(delta) = placement::by_role(self.history.newest(), store, has_role) {
+            self.push_config(delta, rows);
+        }
     }
 
     /// A store is used for something else from now on.
@@ -134,6 +152,7 @@ impl Controller {
                     peer: Bytes::new(),
                     http: Bytes::new(),
                     labels: Labels::new(),
+                    roles: known.roles,
                 };
                 self.put_record(&gone, rows);
             }

@@ -167,6 +167,7 @@ fn record(store: u64, incarnation: u128, client: &'static str) -> StoreRecord {
         peer: "host:7101".into(),
         http: "host:7201".into(),
         labels: [("zone".into(), "a".into())].into(),
+        roles: Default::default(),
     }
 }
 

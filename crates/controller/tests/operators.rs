@@ -337,6 +337,7 @@ fn controller() -> Hosted {
             peer: "p".into(),
             http: "h".into(),
             labels: Default::default(),
+            roles: Default::default(),
         };
         let answer = hosted.apply(&ControlCommand::Register(record));
         assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
@@ -518,6 +519,7 @@ fn a_store_is_replaced_once_it_was_silent_for_long_enough() {
         peer: "p".into(),
         http: "h".into(),
         labels: Default::default(),
+        roles: Default::default(),
     };
     assert!(matches!(
         hosted.apply(&ControlCommand::Admit(record)),

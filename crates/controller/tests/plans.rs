@@ -52,6 +52,7 @@ fn six(shards: u16) -> Hosted {
             peer: "p".into(),
             http: "h".into(),
             labels: Labels::new(),
+            roles: Default::default(),
         };
         let answer = hosted.apply(&ControlCommand::Admit(record));
         assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");

@@ -422,6 +422,44 @@ fn the_controllers_shard_has_replicas_too() {
     );
 }
 
+/// The controller's shard is on nodes with that role only. Those that have lost it hold on to it until others have it.
+#[test]
+fn the_controllers_shard_is_on_nodes_with_the_role() {
+    let mut view = cluster(6, 3);
+    let shard = add_shard(&mut view, &[1, 2, 3]);
+    let of = view.shards.remove(&shard).unwrap();
+    view.config.shards.clear();
+    view.shards.insert(ShardId(0), of);
+    let controls = |view: &mut ClusterView, stores: &[u64]| {
+        for (id, store) in &mut view.stores {
+            store.controls = stores.contains(&id.0);
+        }
+    };
+    controls(&mut view, &[1, 2, 3]);
+    assert_eq!(changes(&view, &UNLIMITED), []);
+    set_condition(&mut view, 2, Condition::Draining);
+    assert_eq!(
+        changes(&view, &UNLIMITED),
+        [(0, vec![], vec![2], Reason::Draining)],
+        "nobody else has the role"
+    );
+    set_condition(&mut view, 2, Condition::Up);
+    controls(&mut view, &[1, 5, 6]);
+    assert_eq!(
+        changes(&view, &UNLIMITED),
+        [(0, vec![5, 6], vec![2, 3], Reason::Misplaced)]
+    );
+    controls(&mut view, &[]);
+    assert_eq!(changes(&view, &UNLIMITED), [], "it stays where it is");
+    controls(&mut view, &[5]);
+    settle(&mut view, &UNLIMITED);
+    let members = &view.shards[&ShardId(0)].members;
+    assert_eq!(
+        members.iter().map(|member| member.store.0).collect::<Vec<_>>(),
+        [5]
+    );
+}
+
 /// Whatever the cluster looks like: it comes to rest, balanced, and every shard has its replicas on stores that are up.
 #[test]
 fn any_cluster_comes_to_rest_in_balance() {

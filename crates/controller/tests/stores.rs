@@ -22,6 +22,7 @@ fn newcomer(incarnation: u128, peer: &'static str) -> StoreRecord {
         peer: Bytes::from_static(peer.as_bytes()),
         http: Bytes::from_static(b"h"),
         labels: Labels::new(),
+        roles: Default::default(),
     }
 }
 
@@ -77,6 +78,80 @@ fn a_new_store_is_in_the_only_group_and_in_none_if_there_are_several() {
         .values()
         .any(|stores| stores.contains(&other.store));
     assert!(!is_in_a_group, "an operator says where it belongs");
+}
+
+fn with_roles(record: StoreRecord, roles: &str) -> StoreRecord {
+    StoreRecord {
+        roles: roles.parse().unwrap(),
+        ..record
+    }
+}
+
+fn group(hosted: &Hosted) -> Vec<u64> {
+    let stores = &hosted.newest().groups[&DEFAULT_GROUP];
+    stores.iter().map(|store| store.0).collect()
+}
+
+/// Stores 1, 2 and 5 begin.
+#[test]
+fn groups_are_of_nodes_with_the_store_role() {
+    let mut hosted = Hosted::begun(4);
+    let registered = |store: u64, roles: &str| {
+        let record = StoreRecord {
+            store: StoreId(store),
+            ..newcomer(u128::from(store), "p")
+        };
+        ControlCommand::Register(with_roles(record, roles))
+    };
+    let register = |hosted: &mut Hosted, store: u64, roles: &str| {
+        let answer = hosted.apply(&registered(store, roles));
+        assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
+    };
+    register(&mut hosted, 2, "controller");
+    assert_eq!(group(&hosted), [1, 5]);
+    assert_eq!(hosted.newest().num, 2);
+    register(&mut hosted, 2, "controller");
+    assert_eq!(hosted.newest().num, 2, "asked again");
+    register(&mut hosted, 1, "controller");
+    register(&mut hosted, 5, "controller");
+    assert_eq!(group(&hosted), [5], "somebody has to keep the shards");
+    let controls = with_roles(newcomer(60, "a:1"), "controller");
+    assert_eq!(admit(&mut hosted, controls).unwrap().store, StoreId(6));
+    assert_eq!(group(&hosted), [5]);
+    let stores = with_roles(newcomer(70, "a:1"), "store");
+    assert_eq!(admit(&mut hosted, stores).unwrap().store, StoreId(7));
+    assert_eq!(group(&hosted), [7], "until somebody has come for that");
+    register(&mut hosted, 1, "controller,store");
+    assert_eq!(group(&hosted), [1, 7]);
+
+    let num = hosted.newest().num;
+    let second = |stores: &[u64]| {
+        let stores = stores.iter().copied().map(StoreId).collect();
+        PlacementCommand::Join(Groups::from([(GroupId(2), stores)]))
+    };
+    let add = PlacementCommand::Regroup {
+        group: DEFAULT_GROUP,
+        add: [StoreId(2)].into(),
+        remove: [].into(),
+    };
+    for refused in [second(&[6]), add] {
+        assert_eq!(hosted.place(refused), Err(CommandError::NoStoreRole));
+    }
+    assert_eq!(hosted.newest().num, num);
+    // A role that changes later counts where there are several groups, too.
+    let third = with_roles(newcomer(80, "a:1"), "store");
+    assert_eq!(admit(&mut hosted, third).unwrap().store, StoreId(8));
+    let remove = PlacementCommand::Regroup {
+        group: DEFAULT_GROUP,
+        add: [].into(),
+        remove: [StoreId(8)].into(),
+    };
+    hosted.place(remove).unwrap();
+    hosted.place(second(&[8])).unwrap();
+    register(&mut hosted, 1, "controller");
+    assert_eq!(group(&hosted), [7]);
+    register(&mut hosted, 1, "store");
+    assert_eq!(group(&hosted), [7], "an operator says where it belongs");
 }
 
 #[test]

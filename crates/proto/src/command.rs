@@ -495,6 +495,11 @@ pub enum CommandError {
     /// A store is to be in two groups.
     #[error("ERR the store is in another group; it can be in one only")]
     StoreElsewhere,
+    /// A node is to be in a group that is not there for that.
+    #[error(
+        "ERR the node has no store role and holds no shards; it gets it by a start with --roles controller,store"
+    )]
+    NoStoreRole,
     /// The last store of a group is to go, or a group is to come without any.
     #[error("ERR the group would be left without stores; let the group leave, or give it other stores first")]
     GroupEmptied,

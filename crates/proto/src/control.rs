@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quorate_raft::Term;
 use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
-use crate::{Epoch, PlacementCommand};
+use crate::{Epoch, PlacementCommand, Roles};
 
 /// A write on the controller's state, as shard 0's log carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,7 +37,7 @@ pub enum ControlCommand {
     Register(StoreRecord),
     /// A new store asks for an id, and gets it for good: asked again by the same incarnation, it is the same. The
     /// record's [`store`](StoreRecord::store) is 0, for it has none yet. It is put into the only group, if there is but
-    /// one. Answers an [`Admission`] ([`Answer::Bulk`](crate::Answer::Bulk)).
+    /// one and it has the role. Answers an [`Admission`] ([`Answer::Bulk`](crate::Answer::Bulk)).
     Admit(StoreRecord),
     /// What a store is to be used for. Answers Ok, also if that holds already. Refused for a store that was removed; and
     /// only a store that is draining can be removed, which takes it out of its group for good.
@@ -126,6 +126,8 @@ pub struct StoreRecord {
     pub http: Bytes,
     /// What its operator says of it, such as its zone.
     pub labels: Labels,
+    /// What it may hold.
+    pub roles: Roles,
 }
 
 /// What a store is used for, by its operators' will.

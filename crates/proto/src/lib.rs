@@ -13,6 +13,7 @@ mod membership;
 mod node;
 mod peer;
 mod placement;
+mod roles;
 
 pub use codec::{
     COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, NodeMessages, Pairs, PeerMessages,
@@ -46,3 +47,4 @@ pub use peer::{
     TermQuery, UnknownReason,
 };
 pub use placement::{Config, Delta, GroupId, Groups, MoveRow, Place, PlacementCommand, PlannedMove};
+pub use roles::Roles;

@@ -37,8 +37,9 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 peer: "pe".into(),
                 http: "".into(),
                 labels: [("zone".into(), "a".into())].into(),
+                roles: "store".parse().unwrap(),
             }),
-            "03 02 04030000000000000000000000000000 0163 027065 00 01 047a6f6e65 0161",
+            "03 02 04030000000000000000000000000000 0163 027065 00 01 047a6f6e65 0161 02",
         ),
         (
             ControlCommand::Admit(StoreRecord {
@@ -48,8 +49,9 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
                 peer: "pe".into(),
                 http: "".into(),
                 labels: Labels::new(),
+                roles: Roles::BOTH,
             }),
-            "04 00 04030000000000000000000000000000 0163 027065 00 00",
+            "04 00 04030000000000000000000000000000 0163 027065 00 00 03",
         ),
         (
             ControlCommand::SetStore {

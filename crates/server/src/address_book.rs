@@ -110,6 +110,7 @@ mod tests {
             peer: peer.into(),
             http: "h:1".into(),
             labels: quorate_proto::Labels::new(),
+            roles: Default::default(),
         }
     }
 

@@ -37,6 +37,7 @@ pub(crate) fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, Run
     }
     let (first, identity) = match (&config.bootstrap, config.store_id) {
         (Some(bootstrap), Some(store)) => {
+            check_first_roles(&first_state(bootstrap.cluster_id(), bootstrap), store, config)?;
             ask_peers(&config.data, bootstrap, store)?;
             let cluster = bootstrap.cluster_id();
             let identity = Identity {
@@ -58,6 +59,7 @@ pub(crate) fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, Run
                 shards: config.shards as u16,
                 replicas: config.replicas as u8,
             };
+            check_first_roles(&first, identity.store, config)?;
             tracing::info!("no --bootstrap and no --join: this store begins a cluster of its own");
             (first, identity)
         }
@@ -65,6 +67,32 @@ pub(crate) fn format(dir: &DataDir, config: &ServerConfig) -> Result<Opened, Run
         (None, Some(_)) | (Some(_), None) => return Err(dir.no_bootstrap().into()),
     };
     formatted(dir, config, identity, Some(&first))
+}
+
+/// What a first member holds at first must be what it is there for. Alone, it holds everything until others come.
+fn check_first_roles(first: &Bootstrap, own: StoreId, config: &ServerConfig) -> Result<(), RunError> {
+    let roles = config.roles;
+    let holds_controller = first.members()[0].iter().any(|(_, store)| *store == own);
+    let lacks = if holds_controller && !roles.controller {
+        Some(
+            "it is to hold the controller's shard: the first node alone, and the first three of --bootstrap, do",
+        )
+    } else if first.stores.len() > 1 && !roles.store {
+        Some(
+            "every member of --bootstrap holds shards with data at first; begin with one node, which may have the \
+             controller role alone, and let the others --join",
+        )
+    } else {
+        None
+    };
+    match lacks {
+        Some(reason) => Err(RunError::FirstRoles {
+            dir: config.data.clone(),
+            roles,
+            reason,
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Formats the directory. `first`: what the store begins with, if it is one of the first.
@@ -155,6 +183,7 @@ fn ask_to_join(node: &str, config: &ServerConfig, incarnation: Incarnation) -> R
         config.advertise_listen.to_string(),
         config.advertise_peer.to_string(),
         config.advertise_http.to_string(),
+        config.roles.to_string(),
     ];
     let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
     let labels = config.labels.iter();

@@ -18,7 +18,7 @@ mod resolve;
 mod values;
 
 pub use layer::ConfigLayer;
-pub use values::{ByteSize, HostPort, HostPorts, LabelList, Member, Members};
+pub use values::{ByteSize, HostPort, HostPorts, LabelList, Member, Members, RoleList};
 
 /// How Redis clients are served.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, clap::ValueEnum)]
@@ -104,6 +104,8 @@ pub struct ServerConfig {
     pub join: Vec<HostPort>,
     /// What the controller is told of this store, such as its zone.
     pub labels: quorate_proto::Labels,
+    /// What it may hold.
+    pub roles: quorate_proto::Roles,
     /// Shards of a new cluster.
     pub shards: u32,
     /// Replicas that each of its shards is to have.

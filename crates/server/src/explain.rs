@@ -91,7 +91,11 @@ impl Listed<'_> {
         match self.stores.iter().find(|row| row["store"] == store) {
             None => Some(format!("store {store} never registered")),
             Some(row) if row["service"] == "removed" => Some(format!("store {store} was removed")),
-            Some(_) => None,
+            Some(row) => {
+                let roles = row.get("roles").and_then(Value::as_array);
+                let lacks = roles.is_some_and(|roles| !roles.contains(&"store".into()));
+                lacks.then(|| format!("store {store} has not the role store"))
+            }
         }
     }
 }

@@ -163,6 +163,7 @@ impl Reactor {
             peer: told(&self.config.advertise_peer),
             http: told(&self.config.advertise_http),
             labels: self.config.labels.clone(),
+            roles: self.config.roles,
         };
         self.store.handle(self.times, Input::Register(registration))?;
         loop {

@@ -88,6 +88,16 @@ pub enum RunError {
         /// Its words.
         reason: String,
     },
+    /// A new cluster needs of its first nodes what this one is not there for.
+    #[error("{dir}: nothing was written: --roles is {roles}, but {reason}")]
+    FirstRoles {
+        /// The directory.
+        dir: PathBuf,
+        /// What was given.
+        roles: quorate_proto::Roles,
+        /// What is wrong with them.
+        reason: &'static str,
+    },
     /// No node of the cluster gave a new store an id.
     #[error("{dir}: not joined, nothing was written: {reason}")]
     Join {

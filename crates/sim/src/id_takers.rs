@@ -249,6 +249,7 @@ impl World {
                     peer: Bytes::new(),
                     http: Bytes::new(),
                     labels: Labels::new(),
+                    roles: Default::default(),
                 })
             }
         };

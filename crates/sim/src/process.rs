@@ -161,6 +161,7 @@ impl Process {
             peer: name.clone(),
             http: name,
             labels: Labels::new(),
+            roles: Default::default(),
         });
         let status = store.status(times);
         if let Some(replica) = status.iter().find(|replica| replica.rebuild.is_some())

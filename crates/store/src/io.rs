@@ -4,7 +4,7 @@ use quorate_raft::mutant;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use quorate_proto::{ControlCommand, Labels, PeerMessage, StoreRecord};
+use quorate_proto::{ControlCommand, Labels, PeerMessage, Roles, StoreRecord};
 use quorate_storage::engine::BatchSeq;
 use quorate_storage::log::LogBatch;
 use quorate_storage::{ShardId, StoreId};
@@ -100,6 +100,8 @@ pub struct Registration {
     pub http: Bytes,
     /// What its operator says of it; as [`quorate_proto::are_labels`] wants them.
     pub labels: Labels,
+    /// What it may hold.
+    pub roles: Roles,
 }
 
 /// What the driver has to do, in the order of the fields.

@@ -213,6 +213,7 @@ impl<E: Engine> Store<E> {
             peer,
             http,
             labels,
+            roles,
         } = registration;
         let record = StoreRecord {
             store: self.id(),
@@ -221,6 +222,7 @@ impl<E: Engine> Store<E> {
             peer,
             http,
             labels,
+            roles,
         };
         self.ask_controller(times, ControlCommand::Register(record), Purpose::Registration)
     }

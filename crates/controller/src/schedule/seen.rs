@@ -17,6 +17,8 @@ pub struct Kept {
     pub is_draining: bool,
     /// What fails together with it; empty: a zone of its own.
     pub zone: Bytes,
+    /// It may hold the controller's shard.
+    pub controls: bool,
 }
 
 /// What is decided.
@@ -50,6 +52,7 @@ pub fn seen(now_us: u64, cluster: &Cluster<'_>, map: &ShardMap, liveness: &Liven
         let view = StoreView {
             condition: condition(*store, kept),
             zone: kept.zone.clone(),
+            controls: kept.controls,
         };
         (*store, view)
     };

@@ -31,6 +31,8 @@ pub struct StoreView {
     /// What fails together with it: replicas of a shard go to different zones where there are enough. Empty: a zone of
     /// its own.
     pub zone: Bytes,
+    /// It may hold the controller's shard.
+    pub controls: bool,
 }
 
 /// A member of a shard.
@@ -156,11 +158,13 @@ impl ClusterView {
             .map_or(Condition::Down, |store| store.condition)
     }
 
-    /// The stores of the group that is to hold the shard: all of them for the controller's shard. None if nothing is
-    /// decided about it.
+    /// The stores of the group that is to hold the shard: those with the controller role for the controller's shard. None
+    /// if nothing is decided about it, or nobody has the role: then the shard stays where it is.
     pub(super) fn group_of(&self, shard: ShardId) -> Option<Vec<StoreId>> {
         if shard == CONTROLLER {
-            return Some(self.stores.keys().copied().collect());
+            let stores = self.stores.iter().filter(|(_, store)| store.controls);
+            let stores: Vec<StoreId> = stores.map(|(id, _)| *id).collect();
+            return (!stores.is_empty()).then_some(stores);
         }
         let group = self.config.shards.get(&shard)?.group?;
         Some(self.config.groups.get(&group)?.iter().copied().collect())

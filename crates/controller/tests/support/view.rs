@@ -13,6 +13,7 @@ pub(crate) fn cluster(stores: u64, replicas: usize) -> ClusterView {
     let store = StoreView {
         condition: Condition::Up,
         zone: Bytes::new(),
+        controls: true,
     };
     ClusterView {
         config: Config {

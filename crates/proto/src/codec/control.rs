@@ -6,7 +6,8 @@ use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 use super::writer::{put_bytes, put_i64_le, put_list, put_u128_le, put_varint};
 use super::{META_VERSION, Reader, Wire, wire_tags};
 use crate::{
-    Admission, ControlCommand, ControlQuery, DecodeError, FirstState, Service, ShardLookup, StoreRecord,
+    Admission, ControlCommand, ControlQuery, DecodeError, FirstState, Roles, Service, ShardLookup,
+    StoreRecord,
 };
 
 const TAG_BOOTSTRAP: u8 = 1;
@@ -112,7 +113,7 @@ impl Wire for FirstState {
 }
 
 impl Wire for StoreRecord {
-    const BYTES_MIN: usize = 21;
+    const BYTES_MIN: usize = 22;
 
     fn put(&self, out: &mut Vec<u8>) {
         self.store.put(out);
@@ -121,6 +122,7 @@ impl Wire for StoreRecord {
             put_bytes(out, address);
         }
         self.labels.put(out);
+        self.roles.put(out);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -131,7 +133,30 @@ impl Wire for StoreRecord {
             peer: reader.bytes("peer address")?,
             http: reader.bytes("HTTP address")?,
             labels: Wire::take(reader)?,
+            roles: Wire::take(reader)?,
         })
+    }
+}
+
+const ROLE_CONTROLLER: u8 = 1;
+const ROLE_STORE: u8 = 2;
+
+impl Wire for Roles {
+    const BYTES_MIN: usize = 1;
+
+    fn put(&self, out: &mut Vec<u8>) {
+        let bit = |has: bool, role: u8| if has { role } else { 0 };
+        out.push(bit(self.controller, ROLE_CONTROLLER) | bit(self.store, ROLE_STORE));
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.u8("roles")? {
+            bits @ 1..=3 => Ok(Roles {
+                controller: bits & ROLE_CONTROLLER != 0,
+                store: bits & ROLE_STORE != 0,
+            }),
+            bits => Err(reader.unknown_tag("roles", bits)),
+        }
     }
 }
 

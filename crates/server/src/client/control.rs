@@ -145,14 +145,14 @@ pub(super) fn timestamps(session: &mut ClientSession, args: &Args, ctx: &mut Cli
     Ok(())
 }
 
-/// `QUORATE JOIN incarnation client peer http [name=value ...]`: a new store asks for an id. The answer is an
+/// `QUORATE JOIN incarnation client peer http roles [name=value ...]`: a new store asks for an id. The answer is an
 /// [`Admission`](quorate_proto::Admission) as a bulk string.
 pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
-    if !(6..=6 + LABELS_MAX).contains(&args.len()) {
+    if !(7..=7 + LABELS_MAX).contains(&args.len()) {
         return Err(Failure::Arity("quorate|join"));
     }
     let mut labels = Labels::new();
-    for at in 6..args.len() {
+    for at in 7..args.len() {
         let label = args.get(at);
         let equals = label.iter().position(|byte| *byte == b'=');
         let equals = equals.ok_or(Failure::Fixed("ERR a label is not name=value"))?;
@@ -165,6 +165,12 @@ pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientCon
         .ok_or(Failure::Fixed(
             "ERR the incarnation is not a number in hexadecimal",
         ))?;
+    let roles = std::str::from_utf8(args.get(6))
+        .ok()
+        .and_then(|text| text.parse().ok());
+    let roles = roles.ok_or(Failure::Fixed(
+        "ERR the roles are not controller, store or controller,store",
+    ))?;
     let address = |at: usize| Bytes::copy_from_slice(args.get(at));
     let record = StoreRecord {
         store: StoreId(0),
@@ -173,6 +179,7 @@ pub(super) fn join(session: &mut ClientSession, args: &Args, ctx: &mut ClientCon
         peer: address(4),
         http: address(5),
         labels,
+        roles,
     };
     tell(session, ControlCommand::Admit(record), ctx);
     Ok(())

@@ -235,6 +235,10 @@ fn store(row: &StoreRow) -> Row {
         ("store", number(record.store.0)),
         ("state", Field::Text(state.into())),
         ("service", Field::Text(service.into())),
+        (
+            "roles",
+            Field::Texts(record.roles.names().map(Bytes::from).collect()),
+        ),
         ("labels", Field::Texts(labels.collect())),
         ("silent-ms", number(row.silent_ms)),
         ("client", Field::Text(record.client.clone())),

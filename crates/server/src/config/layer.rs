@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Deserialize;
 
-use super::values::{ByteSize, HostPort, HostPorts, LabelList, Members};
+use super::values::{ByteSize, HostPort, HostPorts, LabelList, Members, RoleList};
 use super::{LogFormat, LogSync, RedisMode};
 
 /// What one source says. See [`super::ServerConfig`] for the meaning of each value.
@@ -45,6 +45,10 @@ pub struct ConfigLayer {
     /// What to know of this store, NAME=VALUE,NAME=VALUE. Replicas are spread over stores of different `zone`s
     #[arg(long, env = "QUORATE_LABEL", value_name = "LABELS", help_heading = "Identity")]
     pub label: Option<LabelList>,
+    /// What this node is there for: controller (it may hold the controller's shard), store (it may hold shards with
+    /// data), or controller,store [default: controller,store]
+    #[arg(long, env = "QUORATE_ROLES", value_name = "ROLES", help_heading = "Identity")]
+    pub roles: Option<RoleList>,
     /// Shards that a new cluster is cut into, 1 to 1024 [default: 8]
     #[arg(long, env = "QUORATE_SHARDS", value_name = "N", help_heading = "Identity")]
     pub shards: Option<u32>,
@@ -272,6 +276,7 @@ impl ConfigLayer {
             bootstrap_token: self.bootstrap_token.or(below.bootstrap_token),
             join: self.join.or(below.join),
             label: self.label.or(below.label),
+            roles: self.roles.or(below.roles),
             shards: self.shards.or(below.shards),
             replicas: self.replicas.or(below.replicas),
             listen: self.listen.or(below.listen),

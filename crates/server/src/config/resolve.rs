@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use quorate_storage::StoreId;
 
 use super::{
-    Bootstrap, ByteSize, ConfigError, ConfigLayer, HostPort, HostPorts, LabelList, Members, ServerConfig,
+    Bootstrap, ByteSize, ConfigError, ConfigLayer, HostPort, HostPorts, LabelList, Members, RoleList,
+    ServerConfig,
 };
 
 impl ServerConfig {
@@ -101,6 +102,7 @@ impl ServerConfig {
             bootstrap,
             join: layer.join.map_or_else(Vec::new, |HostPorts(nodes)| nodes),
             labels: layer.label.map(|LabelList(labels)| labels).unwrap_or_default(),
+            roles: layer.roles.map(|RoleList(roles)| roles).unwrap_or_default(),
             shards,
             replicas,
             listen,
@@ -366,6 +368,7 @@ mod tests {
             ("peer = \"127.0.0.1:7001\"", "used for another"),
             ("bootstrap = \"1=127.0.0.1:7101\"", "--bootstrap-token"),
             ("join = \"here\"", "not HOST:PORT"),
+            ("roles = \"store,leader\"", "`leader` is not a role"),
             (
                 "join = \"127.0.0.1:7001\"\nbootstrap = \"1=127.0.0.1:7101\"\nbootstrap_token = \"t\"\nstore_id = 1",
                 "either joins",

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use bytes::Bytes;
-use quorate_proto::{LABEL_BYTES_MAX, LABELS_MAX, Labels, are_labels};
+use quorate_proto::{LABEL_BYTES_MAX, LABELS_MAX, Labels, Roles, are_labels};
 use serde::de::{Deserialize, Deserializer, Error as _, Visitor};
 
 /// `host:port`. The host is a name or an address and is resolved when it is used, not when it is read, because
@@ -197,6 +197,18 @@ impl FromStr for LabelList {
     }
 }
 
+/// `controller`, `store` or `controller,store`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoleList(pub Roles);
+
+impl FromStr for RoleList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
 impl FromStr for Members {
     type Err = String;
 
@@ -251,6 +263,7 @@ deserialize_from_text!(HostPort);
 deserialize_from_text!(Members);
 deserialize_from_text!(HostPorts);
 deserialize_from_text!(LabelList);
+deserialize_from_text!(RoleList);
 
 impl<'de> Deserialize<'de> for ByteSize {
     /// Takes `"16MiB"` and plain numbers.
