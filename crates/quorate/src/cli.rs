@@ -61,7 +61,7 @@ pub struct Cli {
 enum Command {
     /// Run one node
     Serve(Box<serve::ServeArgs>),
-    /// Run a three-node cluster on this machine, to try things out
+    /// Run a cluster on this machine, to try things out: three nodes if nothing else is said
     Dev(dev::DevArgs),
     /// Print the value of a key
     Get(kv::GetArgs),

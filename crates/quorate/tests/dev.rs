@@ -193,6 +193,68 @@ fn set_on_one_node_read_on_the_others_and_find_it_again() {
 }
 
 #[test]
+fn controllers_and_groups_have_nodes_of_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, base) = (dir.path().join("cluster"), free_base());
+    let layout = [
+        "--controllers",
+        "1",
+        "--groups",
+        "2",
+        "--stores",
+        "1",
+        "--shards",
+        "2",
+    ];
+    let dev = Dev::start(&data, base, &layout);
+    let table = dev.wait_for("ready after ").join("\n");
+    assert!(
+        table.contains(" controller ") && table.contains(" group 2 "),
+        "{table}"
+    );
+    assert_eq!(dev.client(2).command(&[b"SET", b"k", b"v"]).unwrap(), ok());
+    let endpoint = format!("127.0.0.1:{base}");
+    let listed = |what: &str| -> serde_json::Value {
+        let command = ["ctl", "--endpoints", &endpoint, what, "--json"];
+        let output = quorate().args(command).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let groups = serde_json::json!([
+        {"group": 1, "stores": [2], "shards": 1},
+        {"group": 2, "stores": [3], "shards": 1},
+    ]);
+    assert_eq!(listed("config")["groups"], groups);
+    let held: Vec<_> = listed("shards")
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["stores"][0].clone())
+        .collect();
+    assert_eq!(held.len(), 3);
+    assert!(
+        [1, 2, 3]
+            .iter()
+            .all(|store| held.contains(&serde_json::json!(store))),
+        "{held:?}"
+    );
+    assert_eq!(dev.stop(Signal::INT), Some(0));
+
+    // The second run finds it without being told.
+    let dev = Dev::start(&data, base, &[]);
+    dev.wait_for("ready after ");
+    assert_eq!(dev.client(1).command(&[b"GET", b"k"]).unwrap(), bulk("v"));
+    assert_eq!(listed("config")["groups"], groups);
+    assert_eq!(dev.stop(Signal::TERM), Some(0));
+    let other = quorate()
+        .args(["dev", "--stores", "5", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(other.stderr).unwrap();
+    assert!(said.contains("1 controllers and 2 groups of 1 stores"), "{said}");
+}
+
+#[test]
 fn a_dead_node_is_reported_and_no_node_outlives_dev() {
     let dir = tempfile::tempdir().unwrap();
     let dev = Dev::start(dir.path(), free_base(), &["--shards", "2"]);

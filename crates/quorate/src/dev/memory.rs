@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::{Asked, Layout};
+
 const FILE: &str = "dev.json";
 
 /// The file's content, and whether it was there.
@@ -15,14 +17,20 @@ pub(super) struct Memory {
     pub(super) bootstrap_token: String,
     /// Shards that the cluster was cut into.
     pub(super) shards: u32,
+    /// Its nodes.
+    #[serde(default)]
+    pub(super) layout: Layout,
+    /// Its groups have come about.
+    #[serde(default)]
+    pub(super) is_grouped: bool,
     /// Found, not made now.
     #[serde(skip)]
     pub(super) found: bool,
 }
 
 impl Memory {
-    /// Reads the file in `dir`, or makes both. `shards`: as asked; `None`: whatever the cluster has, else 8.
-    pub(super) fn open(dir: &Path, shards: Option<u32>) -> Result<Self, String> {
+    /// Reads the file in `dir`, or makes both. What was not asked for is as the cluster has it, else 8 shards on three nodes.
+    pub(super) fn open(dir: &Path, shards: Option<u32>, asked: Asked) -> Result<Self, String> {
         let path = dir.join(FILE);
         let memory = match std::fs::read(&path) {
             Ok(bytes) => Self {
@@ -33,11 +41,11 @@ impl Memory {
                 let memory = Self {
                     bootstrap_token: random_token(),
                     shards: shards.unwrap_or(8),
+                    layout: Layout::of(asked, Layout::default()),
+                    is_grouped: false,
                     found: false,
                 };
-                memory
-                    .write(dir, &path)
-                    .map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+                memory.write(dir)?;
                 memory
             }
             Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
@@ -48,16 +56,29 @@ impl Memory {
                 dir.display(),
                 memory.shards
             )),
+            _ if Layout::of(asked, memory.layout) != memory.layout => Err(format!(
+                "{} holds a cluster of {}: leave --controllers, --groups and --stores out, or choose another --data",
+                dir.display(),
+                memory.layout
+            )),
             _ => Ok(memory),
         }
     }
 
+    /// Remembers that the groups have come about.
+    pub(super) fn grouped(&mut self, dir: &Path) -> Result<(), String> {
+        self.is_grouped = true;
+        self.write(dir)
+    }
+
     /// Written aside and renamed: a file that is there is whole.
-    fn write(&self, dir: &Path, path: &Path) -> std::io::Result<()> {
-        std::fs::create_dir_all(dir)?;
+    fn write(&self, dir: &Path) -> Result<(), String> {
+        let path = dir.join(FILE);
         let aside = path.with_extension("new");
-        std::fs::write(&aside, format!("{}\n", serde_json::json!(self)))?;
-        std::fs::rename(&aside, path)
+        std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&aside, format!("{}\n", serde_json::json!(self))))
+            .and_then(|()| std::fs::rename(&aside, &path))
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))
     }
 }
 
@@ -76,20 +97,34 @@ mod tests {
     fn the_second_run_finds_what_the_first_one_made() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
-        let first = Memory::open(&path, Some(4)).unwrap();
-        assert!(!first.found);
-        let second = Memory::open(&path, None).unwrap();
-        assert!(second.found);
+        let nothing = Asked::default();
+        let mut first = Memory::open(&path, Some(4), nothing).unwrap();
+        assert!(!first.found && !first.is_grouped);
+        first.grouped(&path).unwrap();
+        let second = Memory::open(&path, None, nothing).unwrap();
+        assert!(second.found && second.is_grouped);
         assert_eq!(
-            (second.bootstrap_token, second.shards),
-            (first.bootstrap_token, 4)
+            (second.bootstrap_token, second.shards, second.layout),
+            (first.bootstrap_token, 4, Layout::default())
         );
+        let other = Memory::open(&path, Some(8), nothing).unwrap_err();
+        assert!(other.contains("4 shards, not 8"), "{other}");
+        let more = Asked {
+            stores: Some(4),
+            ..nothing
+        };
+        let other = Memory::open(&path, None, more).unwrap_err();
         assert!(
-            Memory::open(&path, Some(8))
-                .unwrap_err()
-                .contains("4 shards, not 8")
+            other.contains("0 controllers and 1 groups of 3 stores"),
+            "{other}"
+        );
+        // What was written before there were layouts.
+        std::fs::write(path.join(FILE), r#"{"bootstrap_token":"t","shards":4}"#).unwrap();
+        assert_eq!(
+            Memory::open(&path, None, nothing).unwrap().layout,
+            Layout::default()
         );
         std::fs::write(path.join(FILE), "{").unwrap();
-        assert!(Memory::open(&path, None).unwrap_err().contains(FILE));
+        assert!(Memory::open(&path, None, nothing).unwrap_err().contains(FILE));
     }
 }

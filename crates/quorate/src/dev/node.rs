@@ -14,9 +14,11 @@ use super::memory::Memory;
 
 /// Lines of a dead node's log that are shown.
 const TAIL_LINES: usize = 12;
-/// Settings of single nodes: from the environment they would reach all three.
-const NOT_INHERITED: [&str; 4] = [
+/// Settings of single nodes: from the environment they would reach all of them.
+const NOT_INHERITED: [&str; 6] = [
     "QUORATE_CONFIG",
+    "QUORATE_JOIN",
+    "QUORATE_ROLES",
     "QUORATE_ADVERTISE_LISTEN",
     "QUORATE_ADVERTISE_PEER",
     "QUORATE_ADVERTISE_HTTP",
@@ -76,11 +78,18 @@ impl Node {
             .map_err(|e| cannot(&format!("write {}", log.display()), &e))?;
         let log_from = out.metadata().map_or(0, |meta| meta.len());
         let err = out.try_clone().map_err(|e| cannot("share the log file", &e))?;
-        let members: Vec<String> = all
-            .iter()
-            .enumerate()
-            .map(|(n, p)| format!("{}=127.0.0.1:{}", n + 1, p.peer))
-            .collect();
+        let layout = memory.layout;
+        let first = usize::from(layout.first_members());
+        let mut birth = Vec::new();
+        if usize::from(id) > first {
+            birth.push(("--join", format!("127.0.0.1:{}", all[0].client)));
+        } else if first > 1 {
+            let members = all[..first].iter().enumerate();
+            let members = members.map(|(n, p)| format!("{}=127.0.0.1:{}", n + 1, p.peer));
+            birth.push(("--store-id", id.to_string()));
+            birth.push(("--bootstrap", members.collect::<Vec<_>>().join(",")));
+            birth.push(("--bootstrap-token", memory.bootstrap_token.clone()));
+        }
         let mode = mode
             .to_possible_value()
             .map(|v| v.get_name().to_owned())
@@ -94,15 +103,16 @@ impl Node {
             .arg("--data")
             .arg(data.join(format!("node-{id}")));
         for (flag, value) in [
-            ("--store-id", id.to_string()),
-            ("--bootstrap", members.join(",")),
-            ("--bootstrap-token", memory.bootstrap_token.clone()),
+            ("--roles", layout.roles(id).to_owned()),
             ("--shards", memory.shards.to_string()),
             ("--listen", format!("127.0.0.1:{}", ports.client)),
             ("--peer", format!("127.0.0.1:{}", ports.peer)),
             ("--http", format!("127.0.0.1:{}", ports.http)),
             ("--redis-mode", mode),
-        ] {
+        ]
+        .into_iter()
+        .chain(birth)
+        {
             command.arg(flag).arg(value);
         }
         for name in NOT_INHERITED {
@@ -126,6 +136,11 @@ impl Node {
             ended: None,
             reported: false,
         })
+    }
+
+    /// Whether the directory of node `id` holds a store already.
+    pub(super) fn is_formatted(id: u16, data: &Path) -> bool {
+        data.join(format!("node-{id}")).join("STORE").exists()
     }
 
     pub(super) fn id(&self) -> u16 {
