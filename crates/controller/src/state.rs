@@ -229,10 +229,10 @@ impl StateMachine for Controller {
             } => self.consider_removal(reign, *store),
             ControlCommand::Place(command) => self.consider_placement(reign, command),
             ControlCommand::NameSplit { shard, epoch, .. } => self.consider_split(reign, *shard, *epoch),
+            ControlCommand::Admit(_) => self.consider_admission(reign),
             ControlCommand::Bootstrap(_)
             | ControlCommand::AllocateIds { .. }
             | ControlCommand::Register(_)
-            | ControlCommand::Admit(_)
             | ControlCommand::SetStore { .. }
             | ControlCommand::ReserveTimestamps { .. } => Ok(()),
         }

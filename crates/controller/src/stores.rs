@@ -7,7 +7,7 @@ use quorate_proto::{
 };
 use quorate_raft::mutant;
 use quorate_storage::StoreId;
-use quorate_store::rsm::{Reign, RowChanges};
+use quorate_store::rsm::{CONTROLLER, Reign, RowChanges};
 
 use crate::state::Controller;
 use crate::{placement, rows};
@@ -166,6 +166,15 @@ impl Controller {
             rows.push((row, Some(value)));
         }
         Ok(Answer::Ok)
+    }
+
+    /// Whether a new store would be told where the controller's leader is. Before that has registered, as right after the
+    /// start of a cluster, the store would get an id, and could reach nobody to register with.
+    pub(crate) fn consider_admission(&self, reign: Option<Reign>) -> Result<(), CommandError> {
+        let heard = reign.and_then(|reign| self.heard_in(reign));
+        let leader = heard.and_then(|overview| overview.map.get(CONTROLLER)?.last.leader_store());
+        let is_registered = leader.is_some_and(|leader| self.stores.contains_key(&leader));
+        is_registered.then_some(()).ok_or(CommandError::NotHeardYet)
     }
 
     /// Whether a store may be removed, as far as its leader has heard: which the log does not say.

@@ -172,6 +172,31 @@ fn what_is_no_new_store_is_refused() {
     assert_eq!(answer, Answer::Error(CommandError::NotBootstrapped));
 }
 
+/// A new store has to be told where the controller's leader is, or it reaches nobody. (Several nodes joined one that had just
+/// begun a cluster and not registered yet; they knew each other, and nobody who knew a shard.)
+#[test]
+fn nobody_joins_before_the_controllers_leader_has_registered() {
+    let mut hosted = Hosted::begun(1);
+    let join = ControlCommand::Admit(newcomer(77, "a:1"));
+    let reign = Reign {
+        term: Term(3),
+        now_us: 1,
+    };
+    let leads = beat(2, 1, 1, &[shard(0, &[2])]);
+    let not_yet = Err(CommandError::NotHeardYet);
+    assert_eq!(hosted.machine.consider(None, &join), not_yet);
+    assert_eq!(hosted.machine.hear(reign, &leads), None, "it has not registered");
+    assert_eq!(hosted.machine.consider(Some(reign), &join), not_yet);
+    let record = StoreRecord {
+        store: StoreId(2),
+        ..newcomer(2, "p")
+    };
+    hosted.apply(&ControlCommand::Register(record));
+    assert_eq!(hosted.machine.consider(Some(reign), &join), not_yet);
+    assert_eq!(hosted.machine.hear(reign, &leads), Some(0));
+    assert_eq!(hosted.machine.consider(Some(reign), &join), Ok(()));
+}
+
 fn set(hosted: &mut Hosted, store: u64, service: Service) -> Answer {
     let store = StoreId(store);
     hosted.apply(&ControlCommand::SetStore { store, service })

@@ -55,10 +55,12 @@ enum Command {
         /// The store's id
         store: u64,
     },
-    /// Take a store that was drained out of the cluster; its id is gone for good
+    /// Take a store that is draining out of the cluster, as soon as it holds nothing; its id is gone for good
     Remove {
         /// The store's id
         store: u64,
+        #[command(flatten)]
+        wait: Wait,
     },
     /// Take timestamps: numbers that are unique and rise, whoever asks. Prints the first
     Tso {
@@ -148,7 +150,10 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
         Command::Place(place) => place::run(&target, place, json),
         Command::Drain { store } => service(&target, "DRAIN", store, json, "draining"),
         Command::Undrain { store } => service(&target, "UNDRAIN", store, json, "active"),
-        Command::Remove { store } => service(&target, "REMOVE", store, json, "removed"),
+        Command::Remove { store, wait } => {
+            let is_emptied = || service(&target, "REMOVE", store, json, "removed");
+            until_not_busy(wait, is_emptied)
+        }
         Command::Tso { count } => timestamps(&target, count, json),
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;
@@ -189,6 +194,19 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
             to,
             wait,
         }) => change(&target, "MOVE", shard, &[from, to], (&[to], &[from]), wait, json),
+    }
+}
+
+/// Asks again while the answer is that it cannot be done yet.
+fn until_not_busy(wait: Wait, mut ask: impl FnMut() -> Result<(), Failure>) -> Result<(), Failure> {
+    let deadline = Instant::now() + Duration::from_secs(wait.seconds);
+    loop {
+        match ask() {
+            Err(failure) if failure.message.contains("BUSY") && Instant::now() < deadline => {
+                std::thread::sleep(LOOK);
+            }
+            said => return said,
+        }
     }
 }
 

@@ -115,6 +115,35 @@ fn a_node_alone_is_a_cluster_which_grows_to_three_by_itself_under_load() {
     wait_held(&cluster, 1, &[1, 2, 3]);
 }
 
+/// From one node to three and back: whoever asks the first node is never told of it.
+#[test]
+fn a_cluster_grows_and_shrinks_without_an_error_at_the_client() {
+    let mut cluster = Cluster::alone();
+    let first = cluster.nodes[0].addr();
+    let load = Load::start(std::slice::from_ref(&first), 16, 0);
+    load.wait_progress(5, PATIENCE);
+    for _ in 0..2 {
+        cluster.add(&["--join", &first]);
+        cluster.wait_ready();
+    }
+    wait_held(&cluster, 0, &[1, 2, 3]);
+    load.wait_progress(5, PATIENCE);
+    assert_eq!(load.errors(), Default::default(), "it grew");
+    for store in [3, 2] {
+        for words in [format!("drain {store}"), format!("remove {store}")] {
+            let (code, out, err) = ctl(&cluster, 0, &words);
+            assert_eq!(code, Some(0), "{words}: {out} {err}");
+        }
+        cluster.nodes[store - 1].kill();
+    }
+    wait_held(&cluster, 0, &[1]);
+    load.wait_progress(5, PATIENCE);
+    assert_eq!(load.errors(), Default::default(), "it shrank");
+    let longest = load.gaps().iter().map(|gap| gap.longest).max();
+    println!("longest time without an acknowledged append, worst shard: {longest:?}");
+    check(load, &cluster);
+}
+
 #[test]
 fn a_cluster_grows_and_shrinks_by_hand_under_load() {
     let by_hand = ["--schedule", "off"];
@@ -162,8 +191,12 @@ fn a_store_with_a_wiped_disk_joins_under_a_new_id() {
     cluster.nodes[1].kill();
     std::fs::remove_dir_all(&cluster.nodes[1].data).unwrap();
     cluster.nodes[1].start();
-    cluster.wait_ready();
-    assert_eq!(stores(&cluster, 0), [1, 2, 3]);
+    // Not until it is ready: nobody leads shard 3 any more.
+    let deadline = Instant::now() + PATIENCE;
+    while stores(&cluster, 0) != [1, 2, 3] {
+        assert!(Instant::now() < deadline, "{:?}", stores(&cluster, 0));
+        std::thread::sleep(Duration::from_millis(100));
+    }
     // The old id is gone with its disk, and so are the votes that it gave: of two voters one is left, which is no
     // majority, and nobody pretends otherwise.
     let held = shards(&cluster, 0).into_iter().find(|shard| shard.id == 3);

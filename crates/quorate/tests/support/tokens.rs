@@ -66,6 +66,8 @@ pub struct Gap {
 pub struct Load {
     stop: Arc<AtomicBool>,
     gaps: Arc<Vec<Mutex<Gap>>>,
+    /// What clients were told that was no success, and how often.
+    errors: Arc<Mutex<BTreeMap<String, u64>>>,
     pub started: Instant,
     threads: Vec<JoinHandle<Vec<Sent>>>,
 }
@@ -118,6 +120,7 @@ impl Load {
             acknowledged: 0,
         };
         let gaps: Arc<Vec<_>> = Arc::new((0..SHARDS).map(|_| Mutex::new(gap)).collect());
+        let errors = Arc::default();
         let stop = Arc::new(AtomicBool::new(false));
         let tags = tags();
         let threads = (0..clients + extra)
@@ -135,6 +138,7 @@ impl Load {
                     rest,
                     started,
                     gaps: gaps.clone(),
+                    errors: Arc::clone(&errors),
                     stop: stop.clone(),
                 };
                 std::thread::spawn(move || work.run())
@@ -143,6 +147,7 @@ impl Load {
         Self {
             stop,
             gaps,
+            errors,
             started,
             threads,
         }
@@ -158,6 +163,11 @@ impl Load {
                 gap
             })
             .collect()
+    }
+
+    /// What clients were told so far that was no success, and how often.
+    pub fn errors(&self) -> BTreeMap<String, u64> {
+        self.errors.lock().unwrap().clone()
     }
 
     /// The shard with the most acknowledged appends.
@@ -215,6 +225,7 @@ struct Work {
     rest: Duration,
     started: Instant,
     gaps: Arc<Vec<Mutex<Gap>>>,
+    errors: Arc<Mutex<BTreeMap<String, u64>>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -269,7 +280,16 @@ impl Work {
                     }
                 },
             };
-            match client.command(&[b"APPEND", key.as_bytes(), token.as_bytes()]) {
+            let reply = client.command(&[b"APPEND", key.as_bytes(), token.as_bytes()]);
+            let error = match &reply {
+                Ok(Reply::Error(error)) => Some(error.clone()),
+                Ok(_) => None,
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(error) = error {
+                *self.errors.lock().unwrap().entry(error).or_default() += 1;
+            }
+            match reply {
                 Ok(Reply::Int(length)) => {
                     let mut gap = self.gaps[self.shard].lock().unwrap();
                     gap.extend(Instant::now(), self.started);
