@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
+use quorate_server::config::HostPort;
 use quorate_server::explain::{Listed, explain};
 use quorate_server::json;
 use serde_json::{Map, Value, json};
@@ -25,7 +26,7 @@ pub(super) enum Place {
     },
     /// Let new groups of stores take their share of the shards
     Join {
-        /// A group's id and its stores' ids, GROUP=STORE,STORE
+        /// A group's id and its stores' ids or client addresses, GROUP=STORE,STORE
         #[arg(required = true, value_name = "GROUP=STORES", value_parser = group_and_stores)]
         groups: Vec<String>,
         #[command(flatten)]
@@ -66,17 +67,17 @@ pub(super) enum Group {
     Add {
         /// The group's id
         group: u64,
-        /// The stores' ids
-        #[arg(required = true)]
-        stores: Vec<u64>,
+        /// The stores' ids or client addresses
+        #[arg(required = true, value_name = "STORES", value_parser = store)]
+        stores: Vec<String>,
     },
     /// Take stores out of a group; they are in none afterwards, and hold nothing in the end
     Remove {
         /// The group's id
         group: u64,
-        /// The stores' ids
-        #[arg(required = true)]
-        stores: Vec<u64>,
+        /// The stores' ids or client addresses
+        #[arg(required = true, value_name = "STORES", value_parser = store)]
+        stores: Vec<String>,
     },
 }
 
@@ -92,7 +93,11 @@ pub(super) fn run(target: &Target, place: Place, json: bool) -> Result<(), Failu
     let (words, how): (Vec<String>, How) = match place {
         Place::Config { num } => return config(target, num, json),
         Place::Moves => return moves(target, json),
-        Place::Join { groups, how } => (vec!["JOIN".to_owned()].into_iter().chain(groups).collect(), how),
+        Place::Join { groups, how } => {
+            let groups = groups.iter().map(|group| with_ids(target, group));
+            let groups = groups.collect::<Result<Vec<_>, _>>()?;
+            (words("JOIN", groups.into_iter()), how)
+        }
         Place::Leave { groups, how } => (words("LEAVE", ids(groups)), how),
         Place::Move { shard, group, how } => (words("MOVE", ids(vec![shard, group])), how),
         Place::Rebalance { how } => (words("REBALANCE", ids(Vec::new())), how),
@@ -102,7 +107,9 @@ pub(super) fn run(target: &Target, place: Place, json: bool) -> Result<(), Failu
                 Group::Remove { group, stores } => (group, "REMOVE", stores),
             };
             let mut words: Vec<String> = vec!["GROUP".into(), group.to_string(), verb.into()];
-            words.extend(ids(stores));
+            for store in stores {
+                words.push(id_of(target, &store)?);
+            }
             (words, How { dry_run: false })
         }
     };
@@ -233,11 +240,49 @@ fn bar(to: &Value, ready: &Value) -> String {
     format!("[{bar}] {ready}/{to}")
 }
 
+/// A store's id; one that is named by its client address is looked up.
+fn id_of(target: &Target, store: &str) -> Result<String, Failure> {
+    if is_id(store) {
+        return Ok(store.to_owned());
+    }
+    let rows = super::rows(target, b"REGISTRY")?;
+    let mut found = rows.iter().filter(|row| row["client"] == store);
+    match (found.next(), found.next()) {
+        (Some(row), None) => Ok(row["store"].to_string()),
+        (None, _) => Err(Failure::new(format!(
+            "no store has registered with the client address {store}; `quorate ctl stores` lists those that did"
+        ))),
+        (Some(_), Some(_)) => Err(Failure::new(format!(
+            "several stores have registered with the client address {store}: give the id"
+        ))),
+    }
+}
+
+/// The same for all the stores of a group.
+fn with_ids(target: &Target, group: &str) -> Result<String, Failure> {
+    let (group, stores) = group.split_once('=').unwrap_or((group, ""));
+    let stores = stores.split(',').map(|store| id_of(target, store));
+    Ok(format!(
+        "{group}={}",
+        stores.collect::<Result<Vec<_>, _>>()?.join(",")
+    ))
+}
+
+fn is_id(text: &str) -> bool {
+    text.parse::<u64>().is_ok_and(|id| id > 0)
+}
+
+fn store(text: &str) -> Result<String, String> {
+    let is_address = |text: &str| text.parse::<HostPort>().is_ok();
+    (is_id(text) || is_address(text))
+        .then(|| text.to_owned())
+        .ok_or_else(|| format!("`{text}` is not a store: an id, such as 4, or its client address, HOST:PORT"))
+}
+
 fn group_and_stores(text: &str) -> Result<String, String> {
     let shape = || format!("`{text}` is not GROUP=STORE,STORE, such as 2=4,5,6");
     let (group, stores) = text.split_once('=').ok_or_else(shape)?;
-    let is_id = |text: &str| text.parse::<u64>().is_ok_and(|id| id > 0);
-    if is_id(group) && stores.split(',').all(is_id) {
+    if is_id(group) && stores.split(',').all(|text| store(text).is_ok()) {
         Ok(text.to_owned())
     } else {
         Err(shape())
@@ -258,7 +303,9 @@ mod tests {
 
     #[test]
     fn a_group_is_an_id_and_ids() {
-        assert_eq!(group_and_stores("2=4,5,6"), Ok("2=4,5,6".to_owned()));
+        for right in ["2=4,5,6", "2=4", "2=a:7001,5"] {
+            assert_eq!(group_and_stores(right), Ok(right.to_owned()));
+        }
         for wrong in ["", "2", "2=", "=4", "0=4", "2=4,", "2=a", "2=4=5", "-1=4"] {
             assert!(group_and_stores(wrong).is_err(), "{wrong}");
         }

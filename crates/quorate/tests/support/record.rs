@@ -119,7 +119,12 @@ impl Latencies {
 
     /// In milliseconds.
     pub fn percentile(&self, percent: usize) -> f64 {
-        let rank = (self.0.len() * percent).div_ceil(100).max(1) - 1;
+        self.per_mille(percent * 10)
+    }
+
+    /// In milliseconds.
+    pub fn per_mille(&self, share: usize) -> f64 {
+        let rank = (self.0.len() * share).div_ceil(1000).max(1) - 1;
         self.0[rank].as_secs_f64() * 1e3
     }
 }
