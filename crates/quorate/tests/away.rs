@@ -22,7 +22,7 @@ const DURABLE_EVERY: u64 = 32 * MIB;
 
 /// The most that the log's directory may take (docs/operations.md, "How large the log becomes").
 fn log_bytes_max(retention: u64, segment: u64) -> u64 {
-    2 * (retention + 2 * DURABLE_EVERY) + 6 * segment
+    2 * (retention + retention / 4 + 2 * DURABLE_EVERY) + 6 * segment
 }
 
 /// A digest for each shard of a stopped store.

@@ -111,6 +111,27 @@ impl Story {
     }
 }
 
+/// Much more is written while the snapshot travels than the log keeps otherwise. The log waits for the follower, which
+/// needs no second snapshot; afterwards it is cut.
+#[test]
+fn the_log_behind_a_snapshot_stays_until_the_follower_is_level() {
+    let mut story = story(|_| false);
+    story.wait_for_chunks(10);
+    let (leader, client) = (story.leader, story.world.client("b"));
+    story.world.limit_client(client, &[leader]);
+    let kept = |world: &World| world.log_kept(leader, 1).unwrap().0;
+    for key in 0..40 {
+        let call = Call::put(format!("m{key}"), vec![b'w'; VALUE_BYTES]);
+        assert!(story.world.ask(client, call).unwrap().is_done());
+    }
+    assert!(kept(&story.world) > 40_000, "{} bytes of log", kept(&story.world));
+    let mut world = story.end();
+    let call = Call::put("last", vec![b'w'; VALUE_BYTES]);
+    assert!(world.ask(client, call).unwrap().is_done());
+    world.run_for(SECOND).unwrap();
+    assert!(kept(&world) < 10_000, "{} bytes of log", kept(&world));
+}
+
 #[test]
 fn a_snapshot_keeps_to_its_rate_and_writes_go_on_meanwhile() {
     let mut story = story(|_| false);

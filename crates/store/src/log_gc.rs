@@ -84,18 +84,16 @@ impl<E: Engine> Store<E> {
             let log = replica.raft.storage();
             log.bytes() > bytes || log.len() > count
         };
-        let replica = &mut self.replicas[at];
-        if !exceeds(replica) {
+        if !exceeds(&self.replicas[at]) {
             return true;
         }
+        let needed = self.log_needed_from(at);
+        let replica = &mut self.replicas[at];
         // Half of the bound is left, so that this does not run for each entry.
-        let target = replica
-            .raft
-            .storage()
-            .excess(bytes / 2, count / 2)
-            .min(replica.durable_applied);
+        let excess = replica.raft.storage().excess(bytes / 2, count / 2);
+        let target = excess.min(needed.unwrap_or(excess)).min(replica.durable_applied);
         if target <= replica.raft.storage().base().0 {
-            return false;
+            return needed.is_some();
         }
         let (index, term) = replica.raft.storage_mut().compact(target);
         assert!(
@@ -105,7 +103,7 @@ impl<E: Engine> Store<E> {
         );
         let shard = replica.descriptor.shard;
         self.log_ops.push(LogOp::Compact { shard, index, term });
-        !exceeds(&self.replicas[at])
+        needed.is_some() || !exceeds(&self.replicas[at])
     }
 
     /// Entries kept per shard, for tests and status.

@@ -1,6 +1,6 @@
 //! Opening a store: its replicas as the engine and the log left them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_raft::{Buffers, Config, Entry, HardState, Index, RawNode, SnapshotMeta, Term, mutant};
 use quorate_storage::engine::{BatchSeq, Engine};
@@ -105,6 +105,8 @@ impl<E: Engine> Store<E> {
             waiting_to_feed: BTreeMap::new(),
             last_snapshot: crate::gateway::spread(process),
             snapshot_allowance: 1,
+            levelling: BTreeSet::new(),
+            snapshots_hurry: false,
             next_space,
             garbage: garbage.into_iter().map(|garbage| (garbage, last_batch)).collect(),
             routes_version: 0,

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorate_proto::{PeerMessage, SnapshotAck, SnapshotChunk, SnapshotHeader, SnapshotState, encode_pair};
-use quorate_raft::{ReplicaId, Term, mutant};
+use quorate_raft::{Index, ReplicaId, Term, mutant};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
@@ -47,6 +47,11 @@ pub(crate) struct Sending<V> {
 }
 
 impl<V> Sending<V> {
+    /// What the snapshot holds goes up to here.
+    pub(crate) fn index(&self) -> Index {
+        self.header.meta.index
+    }
+
     /// The receiver has all chunks before `next`. Returns whether that is news.
     fn arrived_before(&mut self, next: u32) -> bool {
         let oldest = self.next_seq - self.in_flight.len() as u32;
@@ -164,7 +169,7 @@ impl<E: Engine> Store<E> {
                 sending.moved_at = self.ticks; // it may have waited for its share of the rate
             }
             self.counters.snapshot_bytes_sent += chunk.pairs.len() as u64;
-            if self.options.snapshot_bytes_per_second > 0 {
+            if self.options.snapshot_bytes_per_second > 0 && !self.snapshots_hurry {
                 self.snapshot_allowance -= chunk.pairs.len() as i64;
             }
             sending.in_flight.push_back(behind);
@@ -218,6 +223,9 @@ impl<E: Engine> Store<E> {
             return;
         }
         self.counters.snapshots_sent += u64::from(ok);
+        if ok {
+            self.hold_log(key.0, key.1);
+        }
         if let Some(at) = self.router.replica_of(key.0) {
             self.replicas[at].raft.report_snapshot(key.1, ok);
             self.mark(at);
@@ -251,6 +259,7 @@ impl<E: Engine> Store<E> {
         let each_tick = (u128::from(rate) * u128::from(self.options.tick_us)).div_ceil(1_000_000);
         let each_tick = i64::try_from(each_tick).unwrap_or(i64::MAX).max(1);
         self.snapshot_allowance = self.snapshot_allowance.saturating_add(each_tick).min(each_tick);
+        self.log_hold_tick();
         let ticks = self.ticks;
         let over: Vec<_> = self
             .sending

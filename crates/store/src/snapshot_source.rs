@@ -10,7 +10,7 @@
 use std::cmp::Reverse;
 
 use quorate_proto::{PeerMessage, SnapshotReport, SnapshotRequest, SnapshotState};
-use quorate_raft::{ProgressState, ReplicaId, Term, mutant};
+use quorate_raft::{Index, ProgressState, ReplicaId, Term, mutant};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
@@ -32,6 +32,13 @@ pub(crate) struct Asked {
     heard_at: u64,
     /// Every chunk has arrived; what is left is to install it.
     is_delivered: bool,
+}
+
+impl Asked {
+    /// What the snapshot holds goes up to here at least.
+    pub(crate) fn index(&self) -> Index {
+        self.request.index
+    }
 }
 
 /// Which leader wants a snapshot of this follower.
@@ -196,6 +203,7 @@ impl<E: Engine> Store<E> {
         for key in arrived {
             self.asked.remove(&key);
             self.counters.snapshots_sent += 1;
+            self.hold_log(key.0, key.1);
             if let Some(at) = self.router.replica_of(key.0) {
                 self.replicas[at].raft.report_snapshot(key.1, true);
                 self.mark(at);

@@ -37,6 +37,8 @@ pub struct ReplicaStatus {
     pub log_base: Index,
     /// Bytes of entries kept.
     pub log_bytes: u64,
+    /// Whether more is kept than otherwise, for a follower that is fed a snapshot.
+    pub log_held: bool,
     /// Whether reads are served by lease now.
     pub lease: bool,
     /// How far it has come back from a damaged log, which keeps it from voting (P3).
@@ -93,7 +95,8 @@ impl<E: Engine> Store<E> {
     pub fn status(&self, times: Times) -> Vec<ReplicaStatus> {
         self.replicas
             .iter()
-            .map(|replica| {
+            .enumerate()
+            .map(|(at, replica)| {
                 let log = replica.raft.storage();
                 let term = replica.raft.term();
                 ReplicaStatus {
@@ -107,6 +110,7 @@ impl<E: Engine> Store<E> {
                     last: replica.raft.last_index(),
                     log_base: log.base().0,
                     log_bytes: log.bytes(),
+                    log_held: self.log_needed_from(at).is_some(),
                     lease: self.options.leases
                         && replica.is_leader()
                         && replica.holds_lease(self.options.lease_us(), times.mono_us),

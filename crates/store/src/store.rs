@@ -4,7 +4,7 @@
 //! writes) and [`Store::apply`] (answers); it sends what the first gave before it calls the second, so that
 //! followers work while the leader applies, and syncs the log after both.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_proto::{Outcome, PeerMessage, Response, SessionRefusal, ShardInfo, UnknownReason};
 use quorate_raft::{Buffers, Entry, mutant};
@@ -75,6 +75,10 @@ pub struct Store<E: Engine> {
     pub(crate) last_snapshot: u64,
     /// Bytes of snapshots that may be sent before the next tick; below zero after a chunk that was larger.
     pub(crate) snapshot_allowance: i64,
+    /// Followers that were fed a snapshot and are not level with this leader so far.
+    pub(crate) levelling: BTreeSet<(ShardId, quorate_raft::ReplicaId)>,
+    /// Snapshots keep to no rate, because writes fill the log that is held for them.
+    pub(crate) snapshots_hurry: bool,
     pub(crate) next_space: u32,
     /// What nothing refers to once the batch is durable.
     pub(crate) garbage: VecDeque<(Garbage, BatchSeq)>,

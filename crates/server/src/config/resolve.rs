@@ -173,7 +173,7 @@ impl ServerConfig {
             snapshot_bytes_per_second: size(
                 "snapshot_bytes_per_second",
                 layer.snapshot_bytes_per_second,
-                64 << 20,
+                12 << 20,
                 0,
                 1 << 40,
             )?,

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use quorate_raft::Index;
-use quorate_store::{ReplicaStatus, StoreOptions};
+use quorate_store::{ReplicaStatus, StoreOptions, log_held_max};
 
 use super::{At, Violation};
 
@@ -33,8 +33,12 @@ impl LogBounds {
         ticks_max: u64,
     ) -> Result<(), Violation> {
         let entries = status.last.0 - status.log_base.0;
-        let is_over =
-            status.log_bytes > options.log_retention_bytes || entries > options.log_retention_entries;
+        let (bytes_max, entries_max) = if status.log_held {
+            log_held_max(options)
+        } else {
+            (options.log_retention_bytes, options.log_retention_entries)
+        };
+        let is_over = status.log_bytes > bytes_max || entries > entries_max;
         let at = (node, status.shard);
         if !is_over || status.applied <= status.log_base || status.rebuild.is_some() || status.installing {
             self.0.remove(&at);
@@ -59,8 +63,8 @@ impl LogBounds {
             status.log_bytes,
             status.log_base,
             status.applied,
-            options.log_retention_bytes,
-            options.log_retention_entries
+            bytes_max,
+            entries_max
         );
         Err(Violation::new("the log stays within its bounds", detail))
     }
@@ -94,6 +98,7 @@ mod tests {
             last: Index(100),
             log_base: Index(base),
             log_bytes,
+            log_held: false,
             lease: false,
             rebuild: None,
             conf_ver: 1,

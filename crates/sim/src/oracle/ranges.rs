@@ -100,6 +100,7 @@ mod tests {
             last: Index(1),
             log_base: Index(1),
             log_bytes: 0,
+            log_held: false,
             lease: false,
             rebuild: None,
             conf_ver: 1,
