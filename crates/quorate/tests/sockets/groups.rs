@@ -309,7 +309,6 @@ fn what_moved_is_deleted(row: &str, rotations: u64) {
     groups.await_carried();
     for name in ["a", "b", "c"] {
         groups.check_all(name, &value);
-        groups.set_all(name, &value);
     }
     let kept = |net: &Net| -> Option<(u64, u64)> {
         let rows = groups.json("shards")?;

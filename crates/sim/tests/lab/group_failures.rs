@@ -7,6 +7,9 @@ use crate::support::{CLUSTER_SEEDS, close, row};
 
 /// What the labs call at once.
 const AT_ONCE_MS: u64 = 2_000;
+/// The same over a network that loses one message in ten: a client whose request or answer is lost asks again after 700 ms,
+/// and what nodes send each other is lost as well.
+const SOON_MS: u64 = 15_000;
 
 #[test]
 fn s_01_half_of_the_shards_are_served_while_their_group_lives() {
@@ -90,7 +93,7 @@ fn s_14_shards_of_others_are_served_while_a_group_is_dead() {
         for _ in 0..5 {
             groups.world.run_for(SECOND)?;
             book.append(&mut groups, &own)?;
-            book.check(&mut groups, &own, 2 * AT_ONCE_MS)?;
+            book.check(&mut groups, &own, SOON_MS)?;
         }
         groups.restart(0);
         groups.await_carried()?;
@@ -112,13 +115,13 @@ fn s_15_shards_come_from_who_lives_without_waiting_for_who_is_dead() {
         let live = [groups.shards_of(1)?, groups.shards_of(2)?].concat();
         groups.stop(0);
         groups.leave(&[0, 2])?;
-        book.check(&mut groups, &live, 2 * AT_ONCE_MS)?;
+        book.check(&mut groups, &live, SOON_MS)?;
         let took_us = groups.await_carried_of(&live)?;
         println!("  carried within {took_us} us");
         // Nobody but group 1 has them now.
         groups.stop(2);
         book.append(&mut groups, &live)?;
-        book.check(&mut groups, &live, 2 * AT_ONCE_MS)?;
+        book.check(&mut groups, &live, SOON_MS)?;
         groups.restart(0);
         groups.restart(2);
         groups.await_carried()?;
