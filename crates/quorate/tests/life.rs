@@ -10,11 +10,12 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use support::control::{ctl, shards};
 use support::record::{Latencies, Record};
 use support::tokens::{Fate, Load, Reader, Sent, judge};
-use support::{Cluster, SHARDS, bytes_under};
+use support::{Cluster, SHARDS, bytes_under, quorate};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -312,6 +313,22 @@ fn run(clients: usize, rest: Duration, calm: Duration) {
     );
     verdict.check();
     record.check(&cluster.dir.path().join("history.jsonl"));
+
+    // The stores that were left say so themselves.
+    for node in 3..6 {
+        cluster.nodes[node].signal(Signal::TERM);
+        cluster.nodes[node].wait_exit(PATIENCE);
+        let data = &cluster.nodes[node].data;
+        let look = quorate()
+            .args(["debug", "shards", "--json", "--data"])
+            .arg(data)
+            .output();
+        let found: Value = serde_json::from_slice(&look.unwrap().stdout).unwrap();
+        let left = found["shards"].as_array().unwrap();
+        // Tombstones stay (M4).
+        let is_gone = |shard: &Value| shard["state"].is_null() && shard["log"]["entries"] == 0;
+        assert!(!left.is_empty() && left.iter().all(is_gone), "{found:#}");
+    }
 }
 
 #[test]
