@@ -17,6 +17,7 @@ mod liveness;
 mod overview;
 mod placement;
 mod plan;
+mod recovery;
 mod rows;
 mod schedule;
 mod shard_map;
@@ -29,6 +30,7 @@ pub use history::History;
 pub use liveness::{DOWN_AFTER_US, Liveness};
 pub use overview::Overview;
 pub use placement::{DEFAULT_GROUP, GROUP_STORES_MAX, GROUPS_MAX};
+pub use recovery::Survivors;
 pub use schedule::{
     BEGIN_US, Cluster, ClusterView, Condition, END_US, Kept, MemberView, Operator, Operators, REST_US,
     RETURN_US, Reason, Running, ShardView, StoreView, Task, operators, seen,

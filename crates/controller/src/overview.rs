@@ -6,6 +6,7 @@ use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{Limits, Reign, Tally};
 
 use crate::liveness::Liveness;
+use crate::recovery::Survivors;
 use crate::schedule::{self, Cluster, Operators};
 use crate::shard_map::{Known, ShardMap};
 
@@ -18,6 +19,8 @@ pub struct Overview {
     pub map: ShardMap,
     /// Which stores live.
     pub liveness: Liveness,
+    /// What is left of shards that have no leader.
+    pub survivors: Survivors,
     /// What the schedulers want.
     pub operators: Operators,
     /// When the listening began.
@@ -34,6 +37,7 @@ impl Overview {
             term: reign.term,
             map: ShardMap::default(),
             liveness: Liveness::new(reign.now_us),
+            survivors: Survivors::default(),
             operators: Operators::default(),
             since_us: reign.now_us,
             round_us: None,

@@ -6,14 +6,16 @@
 //!         follows from what the cluster began with
 //! 'd' store:u64 BE  ->  what the store is used for: version:u8, Service; none for an active one
 //! 'i'  ->  version:u8 next_id:u64 LE
+//! 'r' shard:u64 BE  ->  how the shard went on that lost its majority last: version:u8, Recovery
 //! 's' store:u64  ->  how the store registered: version:u8, StoreRecord
 //! 't'  ->  the newest window of timestamps: version:u8 term:u64 LE start:u64 LE end:u64 LE
 //! ```
 
 use bytes::{Buf, Bytes};
 use quorate_proto::{
-    Delta, FirstState, Service, StoreRecord, decode_delta, decode_first_state, decode_service,
-    decode_store_record, encode_delta, encode_first_state, encode_service, encode_store_record,
+    Delta, FirstState, Recovery, Service, StoreRecord, decode_delta, decode_first_state, decode_recovery,
+    decode_service, decode_store_record, encode_delta, encode_first_state, encode_recovery, encode_service,
+    encode_store_record,
 };
 use quorate_raft::Term;
 use quorate_storage::StoreId;
@@ -34,6 +36,9 @@ pub(crate) const CONFIG: u8 = b'c';
 
 /// First byte of the row of what a store is used for.
 pub(crate) const SERVICE: u8 = b'd';
+
+/// First byte of the row of a shard's recovery.
+pub(crate) const RECOVERY: u8 = b'r';
 
 /// The newest version of a row of this module that is read, and the one that is written.
 const VERSION: u8 = 1;
@@ -148,4 +153,25 @@ pub(crate) fn read_service(row: &Bytes, value: &Bytes) -> Result<(StoreId, Servi
         (Some(id), Service::Draining | Service::Removed) => Ok((StoreId(u64::from_be_bytes(id)), service)),
         _ => Err(format!("{service:?} in row \"{}\"", row.escape_ascii())),
     }
+}
+
+pub(crate) fn recovery_row(recovery: &Recovery) -> (Bytes, Bytes) {
+    let mut row = vec![RECOVERY];
+    row.extend_from_slice(&recovery.shard.0.to_be_bytes());
+    let mut value = Vec::new();
+    encode_recovery(&mut value, recovery);
+    (row.into(), value.into())
+}
+
+/// The recovery; the row must be that of its shard.
+pub(crate) fn read_recovery(row: &Bytes, value: &Bytes) -> Result<Recovery, String> {
+    let recovery = decode_recovery(value).map_err(|error| format!("a recovery: {error}"))?;
+    if recovery_row(&recovery).0 != row {
+        return Err(format!(
+            "the recovery of shard {} in row \"{}\"",
+            recovery.shard,
+            row.escape_ascii()
+        ));
+    }
+    Ok(recovery)
 }

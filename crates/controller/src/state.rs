@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{
     Answer, CommandError, ControlCommand, ControlQuery, Delta, Epoch, FirstState, Heartbeat, IDS_MAX, Order,
-    PlacementCommand, Service, StoreRecord, encode_config, encode_moves, encode_plan, encode_shards,
-    encode_store_rows,
+    PlacementCommand, Recovery, Service, StoreRecord, Survivor, encode_config, encode_losses, encode_moves,
+    encode_plan, encode_shards, encode_store_rows,
 };
 use quorate_raft::mutant;
 use quorate_storage::engine::Pair;
@@ -36,6 +36,8 @@ pub struct Controller {
     pub(crate) services: BTreeMap<StoreId, Service>,
     /// The configs there have been; config 0 alone before the cluster began.
     pub(crate) history: History,
+    /// How shards went on that lost their majority, each the last time.
+    pub(crate) recoveries: BTreeMap<ShardId, Recovery>,
     /// The timestamp oracle.
     timestamps: Timestamps,
     /// What was heard in the term in which this replica leads, or led last.
@@ -184,6 +186,10 @@ impl StateMachine for Controller {
                     let (store, service) = rows::read_service(row, value)?;
                     self.services.insert(store, service);
                 }
+                [rows::RECOVERY, ..] => {
+                    let recovery = rows::read_recovery(row, value)?;
+                    self.recoveries.insert(recovery.shard, recovery);
+                }
                 [rows::STORE, ..] => {
                     let record = rows::read_store(row, value)?;
                     self.stores.insert(record.store, detached(&record));
@@ -217,6 +223,7 @@ impl StateMachine for Controller {
                 Ok(self.timestamps.reserve(stamp_ms, *term, *above, rows))
             }
             ControlCommand::Place(command) => self.place(command, rows),
+            ControlCommand::Recover { lost, shards } => self.recover(lost, shards, rows),
         };
         answer.unwrap_or_else(Answer::Error)
     }
@@ -228,6 +235,7 @@ impl StateMachine for Controller {
                 service: Service::Removed,
             } => self.consider_removal(reign, *store),
             ControlCommand::Place(command) => self.consider_placement(reign, command),
+            ControlCommand::Recover { lost, shards } => self.consider_recovery(reign, lost, shards),
             ControlCommand::NameSplit { shard, epoch, .. } => self.consider_split(reign, *shard, *epoch),
             ControlCommand::Admit(_) => self.consider_admission(reign),
             ControlCommand::Bootstrap(_)
@@ -271,6 +279,23 @@ impl StateMachine for Controller {
         (orders, tally)
     }
 
+    fn hear_survivors(&mut self, reign: Reign, store: StoreId, survivors: Vec<Survivor>) {
+        // Whoever is heard in this reign has said who it is.
+        let is_heard =
+            |overview: &&mut Overview| overview.is_of(reign) && overview.liveness.last(store).is_some();
+        if let Some(overview) = self.overview.as_mut().filter(is_heard) {
+            overview.survivors.hear(reign.now_us, store, survivors);
+        }
+    }
+
+    fn recoveries(&self, reign: Reign, store: StoreId) -> Vec<Recovery> {
+        if self.recoveries.is_empty() {
+            return Vec::new();
+        }
+        let overview = self.heard_in(reign);
+        overview.map_or(Vec::new(), |overview| self.recoveries_on(overview, store))
+    }
+
     fn due(&self, reign: Reign) -> Vec<ControlCommand> {
         let splits = self
             .heard_in(reign)
@@ -302,6 +327,10 @@ impl StateMachine for Controller {
             }
             ControlQuery::Plan(command) => match self.plan(reign, command, &overview) {
                 Ok(moves) => encode_plan(&moves),
+                Err(reason) => return Answer::Error(reason),
+            },
+            ControlQuery::Losses { lost } => match self.losses(reign, &overview, lost) {
+                Ok(losses) => encode_losses(&losses),
                 Err(reason) => return Answer::Error(reason),
             },
             ControlQuery::Moves => encode_moves(&self.moves(&overview)),

@@ -143,20 +143,29 @@ impl Controller {
             if let Some(delta) = placement::removal(self.history.newest(), store)? {
                 self.push_config(delta, rows);
             }
-            // Nobody is to look for it any more.
-            if let Some(known) = self.stores.get(&store) {
-                let gone = StoreRecord {
-                    store,
-                    incarnation: known.incarnation,
-                    client: Bytes::new(),
-                    peer: Bytes::new(),
-                    http: Bytes::new(),
-                    labels: Labels::new(),
-                    roles: known.roles,
-                };
-                self.put_record(&gone, rows);
-            }
+            self.forget_addresses(store, rows);
         }
+        self.put_service(store, service, rows);
+        Ok(Answer::Ok)
+    }
+
+    /// Nobody is to look for a store any more.
+    pub(crate) fn forget_addresses(&mut self, store: StoreId, rows: &mut RowChanges) {
+        if let Some(known) = self.stores.get(&store) {
+            let gone = StoreRecord {
+                store,
+                incarnation: known.incarnation,
+                client: Bytes::new(),
+                peer: Bytes::new(),
+                http: Bytes::new(),
+                labels: Labels::new(),
+                roles: known.roles,
+            };
+            self.put_record(&gone, rows);
+        }
+    }
+
+    pub(crate) fn put_service(&mut self, store: StoreId, service: Service, rows: &mut RowChanges) {
         let (row, value) = rows::service_row(store, service);
         if service == Service::Active {
             self.services.remove(&store);
@@ -165,7 +174,6 @@ impl Controller {
             self.services.insert(store, service);
             rows.push((row, Some(value)));
         }
-        Ok(Answer::Ok)
     }
 
     /// Whether a new store would be told where the controller's leader is. Before that has registered, as right after the

@@ -475,6 +475,16 @@ pub enum CommandError {
         "BUSY the controller's leader has not heard of all shards and stores since it was elected; send the command again"
     )]
     NotHeardYet,
+    /// A store is said to be lost that is heard.
+    #[error(
+        "ERR a store that is named as lost is alive: it was heard within the last seconds; nothing is lost with it"
+    )]
+    StoreAlive,
+    /// A store that is not said to be lost is not heard.
+    #[error(
+        "BUSY a store that is not named as lost is silent, and may hold more than the others; wait for it, or name it too if it is gone for good"
+    )]
+    StoreSilent,
     /// A store with labels that it cannot have.
     #[error(
         "ERR a store has at most 16 labels, with names and values of 1 to 64 letters, digits and - _ . / :"

@@ -1,12 +1,12 @@
 //! What is asked of the controller, the state machine of shard 0.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use quorate_raft::Term;
 use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
-use crate::{Epoch, PlacementCommand, Roles};
+use crate::{Epoch, PlacementCommand, Recovery, Roles};
 
 /// A write on the controller's state, as shard 0's log carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,6 +55,15 @@ pub enum ControlCommand {
         /// The end as the leader knows it; nothing is reserved if it is another one by now.
         above: u64,
     },
+    /// Stores are gone for good without having been drained, and so these shards lost their majority and go on as
+    /// [`ControlQuery::Losses`] said. Answers Ok, also if that holds already. Refused while one of the stores is heard, while
+    /// one that is not named is silent, and if what was said does not hold any more.
+    Recover {
+        /// They are removed: their ids are gone.
+        lost: BTreeSet<StoreId>,
+        /// The shards.
+        shards: Vec<Recovery>,
+    },
     /// Which group is to hold which shard. Answers the number of the newest config ([`Answer::Int`](crate::Answer::Int)).
     Place(PlacementCommand),
 }
@@ -82,6 +91,13 @@ pub enum ControlQuery {
     /// Which shards would change their group if this were done, in ascending order: a [`Bulk`](crate::Answer::Bulk) for
     /// [`decode_plan`](crate::decode_plan), or the error that it would end with. Nothing is done.
     Plan(PlacementCommand),
+    /// What would become of the shards that have no majority without these stores and those that were removed: a
+    /// [`Bulk`](crate::Answer::Bulk) for [`decode_losses`](crate::decode_losses), or the error that
+    /// [`ControlCommand::Recover`] would end with. Nothing is done.
+    Losses {
+        /// They are gone for good.
+        lost: BTreeSet<StoreId>,
+    },
     /// What is not where it is to be, or is changing: a [`Bulk`](crate::Answer::Bulk) for
     /// [`decode_moves`](crate::decode_moves).
     Moves,

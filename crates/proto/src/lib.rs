@@ -13,18 +13,19 @@ mod membership;
 mod node;
 mod peer;
 mod placement;
+mod recovery;
 mod roles;
 
 pub use codec::{
     COMMAND_VERSION, DecodeError, DecodeProblem, META_VERSION, NodeMessages, Pairs, PeerMessages,
     decode_admission, decode_conf_change, decode_conf_state, decode_config, decode_delta, decode_entry,
-    decode_epoch, decode_first_state, decode_membership, decode_moves, decode_pairs, decode_payload,
-    decode_plan, decode_service, decode_shard_info, decode_shards, decode_snapshot_meta, decode_store_record,
-    decode_store_rows, decode_stores, encode_admission, encode_conf_change, encode_conf_state, encode_config,
-    encode_delta, encode_entry, encode_epoch, encode_first_state, encode_membership, encode_moves,
-    encode_pair, encode_payload, encode_plan, encode_service, encode_set, encode_set_to_bytes,
-    encode_shard_info, encode_shards, encode_snapshot_meta, encode_store_record, encode_store_rows,
-    encode_stores, is_split,
+    decode_epoch, decode_first_state, decode_losses, decode_membership, decode_moves, decode_pairs,
+    decode_payload, decode_plan, decode_recovery, decode_service, decode_shard_info, decode_shards,
+    decode_snapshot_meta, decode_store_record, decode_store_rows, decode_stores, encode_admission,
+    encode_conf_change, encode_conf_state, encode_config, encode_delta, encode_entry, encode_epoch,
+    encode_first_state, encode_losses, encode_membership, encode_moves, encode_pair, encode_payload,
+    encode_plan, encode_recovery, encode_service, encode_set, encode_set_to_bytes, encode_shard_info,
+    encode_shards, encode_snapshot_meta, encode_store_record, encode_store_rows, encode_stores, is_split,
 };
 pub use command::{
     Answer, AnswerRow, Command, CommandError, ExpireCondition, Expiry, HeldAnswer, Kept, Op, Query,
@@ -47,4 +48,5 @@ pub use peer::{
     TermQuery, UnknownReason,
 };
 pub use placement::{Config, Delta, GroupId, Groups, MoveRow, Place, PlacementCommand, PlannedMove};
+pub use recovery::{Left, LossRow, RECOVERY_STRIDE, RUNS_MAX, Recovery, SURVIVORS_MAX, Survivor};
 pub use roles::Roles;

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use quorate_raft::{Index, Message, ReplicaId, SnapshotMeta};
 use quorate_storage::{ShardId, StoreId};
 
-use crate::{Answer, Heartbeat, HeartbeatAnswer, Manage, Membership, Op, Query, Session, ShardInfo};
+use crate::{
+    Answer, Heartbeat, HeartbeatAnswer, Manage, Membership, Op, Query, Recovery, Session, ShardInfo, Survivor,
+};
 
 /// Version of a shard's description; membership changes raise the first, splits and merges the second.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -50,6 +52,11 @@ pub enum PeerMessage {
     Heartbeat(Box<Heartbeat>),
     /// The leader of the controller has heard.
     HeartbeatAnswer(HeartbeatAnswer),
+    /// The sender's replicas that hear no leader, for the leader of the controller; at most
+    /// [`SURVIVORS_MAX`](crate::SURVIVORS_MAX).
+    Survivors(Vec<Survivor>),
+    /// The leader of the controller says that a shard that lost its majority goes on with the receiver's replica alone.
+    Recover(Box<Recovery>),
 }
 
 /// A Raft message with the store's additions.

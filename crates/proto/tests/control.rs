@@ -1,7 +1,7 @@
 //! The controller's commands: their bytes, and that others are refused.
 
 use quorate_proto::*;
-use quorate_raft::Term;
+use quorate_raft::{Index, ReplicaId, Term};
 use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
 
 /// Each command and its bytes, drawn in `docs/formats-wire.md`. They are stored: a change of them is a change of format.
@@ -18,6 +18,29 @@ fn cases() -> Vec<(ControlCommand, &'static str)> {
             "01 02010000000000000000000000000000 02 01ac02 8001 03 ad02",
         ),
         (ControlCommand::AllocateIds { count: 200 }, "02 c801"),
+        (
+            ControlCommand::Recover {
+                lost: [4, 5].map(StoreId).into(),
+                shards: vec![Recovery {
+                    shard: ShardId(3),
+                    replica: ReplicaId(9),
+                    store: StoreId(2),
+                    start_slot: 5,
+                    end_slot: 200,
+                    epoch: Epoch {
+                        conf_ver: 2,
+                        version: 3,
+                    },
+                    term: Term(7),
+                    last_replica: ReplicaId(11),
+                    left: Some(Left {
+                        commit: Index(8),
+                        last: (Index(10), Term(6)),
+                    }),
+                }],
+            },
+            "12 02 04 05 01 03 09 02 05 c801 02 03 07 0b 01 08 0a 06",
+        ),
         (
             ControlCommand::NameSplit {
                 shard: ShardId(200),
@@ -224,6 +247,12 @@ fn queries_have_the_bytes_that_are_documented() {
             "06 04 05 07",
         ),
         (ControlQuery::FindStore(StoreId(3)), "07 03"),
+        (
+            ControlQuery::Losses {
+                lost: [4, 5].map(StoreId).into(),
+            },
+            "08 02 04 05",
+        ),
     ] {
         let request = PeerMessage::Request(Request {
             id: 1,

@@ -13,6 +13,7 @@ use crate::kv::{Effect, Target, ask, unexpected};
 
 mod find;
 mod place;
+mod recover;
 mod table;
 
 use table::print;
@@ -62,6 +63,8 @@ enum Command {
         #[command(flatten)]
         wait: Wait,
     },
+    /// Go on without stores that are gone for ever, also with shards that have lost their majority with them
+    Recover(recover::Recover),
     /// Take timestamps: numbers that are unique and rise, whoever asks. Prints the first
     Tso {
         /// How many, one after the other: 1 to 262144
@@ -154,6 +157,7 @@ pub fn run(args: CtlArgs) -> Result<(), Failure> {
             let is_emptied = || service(&target, "REMOVE", store, json, "removed");
             until_not_busy(wait, is_emptied)
         }
+        Command::Recover(args) => recover::run(&target, &args, json),
         Command::Tso { count } => timestamps(&target, count, json),
         Command::Transfer { shard, store } => {
             wish(&target, &["TRANSFER", &shard.to_string(), &store.to_string()])?;

@@ -4,14 +4,17 @@
 //! stay as they are. The state engine is opened as a start would open it, which may finish what the last process
 //! left half done in its own files.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use quorate_storage::Identity;
+pub use quorate_storage::ShardId;
 use quorate_storage::disk::OverlayDisk;
-use quorate_storage::engine::{BufferedEngine, EngineError};
+use quorate_storage::engine::{BufferedEngine, Engine as _, EngineError, WriteBatch};
 use quorate_storage::log::{LogOptions, OpenError, RaftLog, Recovered};
 use quorate_store::inspect::{self, ShardReport};
+use quorate_store::recovery_offline::{self, Standing};
 
 use crate::data_dir::{DataDir, DataDirError};
 
@@ -40,7 +43,15 @@ pub enum OfflineError {
         #[source]
         source: OpenError,
     },
-    /// The state engine cannot be read.
+    /// A shard cannot go on with the replica here.
+    #[error("shard {shard} cannot go on with the replica here: {reason}")]
+    CannotGoOn {
+        /// The shard.
+        shard: ShardId,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The state engine cannot be read or written.
     #[error("{path}: {source}")]
     Engine {
         /// Its directory.
@@ -113,6 +124,35 @@ impl Offline {
     /// If the engine cannot be read or holds something else than a store's state.
     pub fn shards(&self) -> Result<Vec<ShardReport>, OfflineError> {
         inspect::shards(&self.engine, &self.recovered).map_err(|source| self.engine_failed(source))
+    }
+
+    /// Lets shards go on with their replicas here alone, all at once and durably (docs/adr/0006). `others` are the standings
+    /// of their replicas elsewhere, by shard.
+    ///
+    /// # Errors
+    ///
+    /// If one cannot go on, which changes nothing, or if the engine cannot be written.
+    pub fn force(
+        &mut self,
+        reports: &[&ShardReport],
+        others: &BTreeMap<ShardId, Vec<Standing>>,
+    ) -> Result<(), OfflineError> {
+        let mut all = WriteBatch::default();
+        for report in reports {
+            let others = others.get(&report.shard).map_or(&[][..], Vec::as_slice);
+            let batch = recovery_offline::force(report, self.identity.store, others).map_err(|reason| {
+                OfflineError::CannotGoOn {
+                    shard: report.shard,
+                    reason,
+                }
+            })?;
+            all.changes.extend(batch.changes);
+        }
+        let written = self
+            .engine
+            .write(all)
+            .and_then(|_| self.engine.durability().make_durable());
+        written.map_err(|source| self.engine_failed(source))
     }
 
     /// Names the directory in an error of the engine.

@@ -489,7 +489,9 @@ impl Reactor {
                 | PeerMessage::ShardQuery { .. }
                 | PeerMessage::StoreHealth(_)
                 | PeerMessage::Heartbeat(_)
-                | PeerMessage::HeartbeatAnswer(_) => self.peers.send(to, Channel::Raft, &message),
+                | PeerMessage::HeartbeatAnswer(_)
+                | PeerMessage::Survivors(_)
+                | PeerMessage::Recover(_) => self.peers.send(to, Channel::Raft, &message),
             };
         }
         self.peers.flush(&mut self.peer_events);

@@ -31,6 +31,8 @@ pub(crate) fn kind(message: &PeerMessage) -> u64 {
         PeerMessage::ShardQuery { shard } => 9 << 60 ^ shard.0,
         PeerMessage::Heartbeat(beat) => 10 << 60 ^ beat.seq << 20 ^ beat.shards.len() as u64,
         PeerMessage::HeartbeatAnswer(answer) => 11 << 60 ^ answer.seq << 20 ^ answer.term.0,
+        PeerMessage::Survivors(survivors) => 14 << 60 ^ survivors.len() as u64,
+        PeerMessage::Recover(recovery) => 15 << 60 ^ recovery.shard.0,
         PeerMessage::SnapshotRequest(request) => 12 << 60 ^ request.id,
         PeerMessage::SnapshotReport(report) => 13 << 60 ^ report.id << 4 ^ report.state as u64,
     }
@@ -52,6 +54,8 @@ pub(crate) fn is_answer(message: &PeerMessage) -> bool {
         | PeerMessage::ShardInfo(_)
         | PeerMessage::ShardQuery { .. }
         | PeerMessage::StoreHealth(_)
+        | PeerMessage::Survivors(_)
+        | PeerMessage::Recover(_)
         | PeerMessage::Heartbeat(_) => false,
     }
 }
@@ -103,6 +107,8 @@ pub(crate) fn text(message: &PeerMessage) -> String {
             format!("controller heartbeat {}: {}", beat.seq, shards.join(" "))
         }
         PeerMessage::HeartbeatAnswer(answer) => format!("{answer:?}"),
+        PeerMessage::Survivors(survivors) => format!("{survivors:?}"),
+        PeerMessage::Recover(recovery) => format!("{recovery:?}"),
         PeerMessage::SnapshotAck(ack) => {
             format!(
                 "s{} snapshot {} ack next={:?} done={}",

@@ -30,7 +30,9 @@ impl Channel {
             | PeerMessage::ShardQuery { .. }
             | PeerMessage::StoreHealth(_)
             | PeerMessage::Heartbeat(_)
-            | PeerMessage::HeartbeatAnswer(_) => Channel::Consensus,
+            | PeerMessage::HeartbeatAnswer(_)
+            | PeerMessage::Survivors(_)
+            | PeerMessage::Recover(_) => Channel::Consensus,
             PeerMessage::Request(_) | PeerMessage::Response(_) => Channel::Requests,
             PeerMessage::SnapshotChunk(_) | PeerMessage::SnapshotAck(_) => Channel::Bulk,
         }

@@ -48,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) is_stopping: bool,
     /// Stays down until it is started by hand.
     pub(crate) held_down: bool,
+    /// The machine was given up, and whoever comes back with its disks is refused.
+    pub(crate) is_gone: bool,
     /// Its own disks, while empty ones are in their place.
     pub(crate) unmounted: Option<Unmounted>,
 }
@@ -72,6 +74,7 @@ impl Node {
             is_damaged: false,
             is_stopping: false,
             held_down: false,
+            is_gone: false,
             unmounted: None,
         }
     }

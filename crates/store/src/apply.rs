@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use quorate_proto::{Answer, Command, ForwardBody, Op, Outcome, decode_membership};
+use quorate_proto::{Answer, Command, CommandError, ForwardBody, Op, Outcome, decode_membership};
 use quorate_raft::{ConfChange, Entry, Index, Payload, ReplicaId, Term, mutant};
 use quorate_storage::engine::Engine;
 
@@ -13,6 +13,7 @@ use crate::kv::sessions::{self, Standing};
 use crate::kv::{self, Space, Spaces, Txn};
 use crate::lanes::Routed;
 use crate::membership;
+use crate::recovery::void_change;
 use crate::replica::{Replica, Waiter};
 use crate::rsm::{self, StateMachine};
 use crate::shard_log::entry_bytes;
@@ -299,11 +300,15 @@ fn apply_op<E: Engine>(
 
 /// A change of the membership: configuration, members and version change together, in the batch of the entry (P4).
 fn apply_change(replica: &mut Replica, index: Index, change: &ConfChange) -> Result<Answer, StoreError> {
+    let is_void = replica.is_void(index);
     let descriptor = &mut replica.descriptor;
     let shard = descriptor.shard;
     let mut change = Cow::Borrowed(change);
     let mut answer = Answer::Ok;
-    if !change.context.is_empty() {
+    if is_void {
+        change = Cow::Owned(void_change());
+        answer = Answer::Error(CommandError::ShardChanged);
+    } else if !change.context.is_empty() {
         let wish = decode_membership(&change.context).map_err(|error| StoreError::Entry {
             shard,
             index,

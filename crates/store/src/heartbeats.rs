@@ -81,7 +81,8 @@ fn is_pending(replica: &Replica, id: ReplicaId) -> bool {
     id != replica.descriptor.replica && replica.raft.progress(id).is_some_and(is_pending)
 }
 
-fn heartbeat_of(replica: &Replica) -> ShardHeartbeat {
+/// Who holds the shard, as far as the replica has applied.
+pub(crate) fn members_of(replica: &Replica) -> Vec<ShardMember> {
     let descriptor = &replica.descriptor;
     let conf = &descriptor.conf_state;
     let role = |id: &ReplicaId| {
@@ -102,6 +103,11 @@ fn heartbeat_of(replica: &Replica) -> ShardHeartbeat {
         role: role(id),
         is_pending: is_pending(replica, *id),
     };
+    descriptor.membership.members.iter().map(member).collect()
+}
+
+fn heartbeat_of(replica: &Replica) -> ShardHeartbeat {
+    let descriptor = &replica.descriptor;
     ShardHeartbeat {
         shard: descriptor.shard,
         start_slot: descriptor.start_slot,
@@ -109,7 +115,7 @@ fn heartbeat_of(replica: &Replica) -> ShardHeartbeat {
         epoch: descriptor.epoch,
         term: replica.raft.term(),
         leader: descriptor.replica,
-        members: descriptor.membership.members.iter().map(member).collect(),
+        members: members_of(replica),
         bytes: replica.size.bytes(),
     }
 }
@@ -156,6 +162,9 @@ impl<E: Engine> Store<E> {
         };
         if self.heartbeats.under_way.is_some() {
             return Ok(());
+        }
+        if is_due {
+            self.tell_survivors(times, to);
         }
         self.heartbeats.routes_version = self.routes_version;
         let beats = self.heartbeats.beats;
@@ -208,6 +217,7 @@ impl<E: Engine> Store<E> {
             has_more,
         });
         if to == self.identity.store {
+            self.order_recoveries(times, to)?;
             if let Some(answer) = self.hear_heartbeat(times, &beat) {
                 return self.heartbeat_answered(times, to, answer);
             }
@@ -254,13 +264,20 @@ impl<E: Engine> Store<E> {
     }
 
     /// Another store's heartbeat, for the leader of the controller; not answered by anybody else.
-    pub(crate) fn heartbeat(&mut self, times: Times, from: StoreId, beat: &Heartbeat) {
+    pub(crate) fn heartbeat(
+        &mut self,
+        times: Times,
+        from: StoreId,
+        beat: &Heartbeat,
+    ) -> Result<(), StoreError> {
         if beat.store.store != from {
-            return;
+            return Ok(());
         }
         if let Some(answer) = self.hear_heartbeat(times, beat) {
             self.out.sends.push((from, PeerMessage::HeartbeatAnswer(answer)));
+            self.order_recoveries(times, from)?;
         }
+        Ok(())
     }
 
     fn hear_heartbeat(&mut self, times: Times, beat: &Heartbeat) -> Option<HeartbeatAnswer> {

@@ -1,7 +1,7 @@
 //! What other nodes say.
 
 use quorate_proto::{PeerMessage, RaftEnvelope};
-use quorate_raft::{MessageBody, mutant};
+use quorate_raft::{Index, MessageBody, mutant};
 use quorate_storage::StoreId;
 use quorate_storage::engine::Engine;
 
@@ -44,11 +44,13 @@ impl<E: Engine> Store<E> {
                 self.health.told(from, health, self.ticks);
                 Ok(())
             }
-            PeerMessage::Heartbeat(beat) => {
-                self.heartbeat(times, from, &beat);
+            PeerMessage::Heartbeat(beat) => self.heartbeat(times, from, &beat),
+            PeerMessage::HeartbeatAnswer(answer) => self.heartbeat_answered(times, from, answer),
+            PeerMessage::Survivors(survivors) => {
+                self.hear_survivors(times, from, survivors);
                 Ok(())
             }
-            PeerMessage::HeartbeatAnswer(answer) => self.heartbeat_answered(times, from, answer),
+            PeerMessage::Recover(recovery) => self.recover(times, &recovery),
         }
     }
 
@@ -112,6 +114,17 @@ impl<E: Engine> Store<E> {
             message.body,
             MessageBody::AppendResponse { .. } | MessageBody::HeartbeatResponse { .. }
         );
+        let spoke_of = match &message.body {
+            MessageBody::Append {
+                prev_index,
+                entries,
+                commit,
+                ..
+            } => Some((*commit).max(Index(prev_index.0 + entries.len() as u64))),
+            MessageBody::Heartbeat { commit, .. } => Some(*commit),
+            _ => None,
+        };
+        replica.heard_index = replica.heard_index.max(spoke_of);
         let shard = replica.descriptor.shard;
         replica.raft.step(message).map_err(StoreError::raft(shard))?;
         if is_from_leader && replica.raft.term() == term && replica.raft.leader() == Some(sender) {

@@ -65,6 +65,8 @@ mod open;
 mod orders;
 mod own_sessions;
 mod rebuild;
+mod recovery;
+pub mod recovery_offline;
 mod replica;
 mod router;
 pub mod rsm;

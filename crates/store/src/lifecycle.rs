@@ -18,6 +18,7 @@ use crate::error::StoreError;
 use crate::io::{LogToken, Times};
 use crate::kv::{Space, Spaces};
 use crate::rebuild;
+use crate::recovery::Forced;
 use crate::replica::Replica;
 use crate::store::Store;
 use crate::tombstone::Tombstone;
@@ -29,6 +30,12 @@ pub(crate) struct Erasing {
     replica: ReplicaId,
     spaces: Spaces,
     batch: BatchSeq,
+}
+
+impl Erasing {
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
 }
 
 /// Shards without a replica here whose candidates are remembered.
@@ -87,7 +94,8 @@ impl<E: Engine> Store<E> {
     pub(crate) fn misdirected(&mut self, from: StoreId, at: usize, envelope: &RaftEnvelope) {
         let (shard, to) = (envelope.shard, envelope.message.to);
         let replica = &self.replicas[at];
-        if to < replica.descriptor.replica {
+        let is_removed = |id| replica.descriptor.membership.has_removed(id);
+        if to < replica.descriptor.replica || is_removed(envelope.message.from) {
             self.tell(from, shard);
         } else if is_from_leader(&envelope.message.body) {
             // A store gets a new replica of a shard only once the old one is no member any more.
@@ -212,6 +220,7 @@ impl<E: Engine> Store<E> {
             removed(replica.applied.record(shard)),
         ];
         changes.extend(rebuild::mark_record(shard, None).changes);
+        changes.push(Forced::removed(shard));
         if !mutant!("tombstone-forgotten") {
             let (key, value) = tombstone.record();
             changes.push((key, Some(value)));

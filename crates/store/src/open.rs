@@ -18,6 +18,7 @@ use crate::io::{Effects, LogToken, PeerTable, StoreOptions, Times};
 use crate::kv::{Txn, sessions};
 use crate::lifecycle::first_records;
 use crate::rebuild::{self, Rebuild};
+use crate::recovery::Forced;
 use crate::replica::Replica;
 use crate::router::Router;
 use crate::rsm::StateMachine;
@@ -234,10 +235,16 @@ impl<E: Engine> Store<E> {
         // Commit-only updates are not written, but they are also never written ahead of the entries.
         hard_state.commit = hard_state.commit.min(last);
         hard_state.term = hard_state.term.max(applied.term);
+        let forced = Forced::load(&self.engine, shard)?;
+        // The log need not hold anything of it yet.
+        hard_state = forced.map_or(hard_state, |forced| forced.raise(hard_state));
         let raft = self.new_core(&descriptor, applied, hard_state, log.base, log.entries)?;
         self.replicas.push(Replica::new(
             raft, descriptor, applied, sessions, hard_state, rebuild,
         ));
+        if let Some(replica) = self.replicas.last_mut() {
+            replica.forced = forced;
+        }
         if let Some(replica) = self
             .replicas
             .last_mut()

@@ -17,6 +17,7 @@ use crate::io::LogToken;
 use crate::lanes::{Routed, Ticket};
 use crate::lease::Lease;
 use crate::rebuild::Rebuild;
+use crate::recovery::Forced;
 use crate::shard_log::ShardLog;
 use crate::split_checker::Plan;
 use crate::survey::Size;
@@ -144,6 +145,13 @@ pub(crate) struct Replica {
     pub(crate) durable_mark: Option<(BatchSeq, Index)>,
     pub(crate) bytes_since_durable: u64,
 
+    /// It went on alone, and what it must remember of that.
+    pub(crate) forced: Option<Forced>,
+    /// It goes on alone once this batch is durable, and takes no part before.
+    pub(crate) forcing: Option<BatchSeq>,
+    /// The highest index that a leader spoke of.
+    pub(crate) heard_index: Option<Index>,
+
     /// For noticing changes.
     pub(crate) seen_leader: Option<ReplicaId>,
     pub(crate) seen_role: Role,
@@ -200,6 +208,9 @@ impl Replica {
             first_logged: None,
             durable_mark: None,
             bytes_since_durable: 0,
+            forced: None,
+            forcing: None,
+            heard_index: None,
             seen_leader: None,
             seen_role: Role::Follower,
             dirty: false,
@@ -217,7 +228,9 @@ impl Replica {
 
     /// Whether messages of the core reach it (P3, P4).
     pub(crate) fn takes_part(&self) -> bool {
-        self.birth.is_none() && self.rebuild.as_ref().is_none_or(Rebuild::is_following)
+        self.birth.is_none()
+            && self.forcing.is_none()
+            && self.rebuild.as_ref().is_none_or(Rebuild::is_following)
     }
 
     /// Whether it has ever had the shard's state: from the beginning, or by a snapshot.

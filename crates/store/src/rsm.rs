@@ -6,7 +6,8 @@
 
 use bytes::Bytes;
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ControlQuery, Heartbeat, Op, Order, Outcome, Query,
+    Answer, CommandError, ControlCommand, ControlQuery, Heartbeat, Op, Order, Outcome, Query, Recovery,
+    Survivor,
 };
 use quorate_raft::Term;
 use quorate_storage::engine::{Engine, EngineError, Pair, View};
@@ -139,6 +140,14 @@ pub trait StateMachine: Send {
     /// The leader's schedulers: what is ordered of a store that was just heard, of the shards that it leads, and what
     /// became of earlier orders. As [`StateMachine::hear`], neither replicated nor kept.
     fn orders(&mut self, reign: Reign, store: StoreId, policy: &Policy) -> (Vec<Order>, Tally);
+
+    /// The leader hears which replicas on a store hear no leader. As [`StateMachine::hear`], neither replicated nor kept.
+    fn hear_survivors(&mut self, _reign: Reign, _store: StoreId, _survivors: Vec<Survivor>) {}
+
+    /// What a store that was just heard is to go on with alone: what the log says and is not known to be done.
+    fn recoveries(&self, _reign: Reign, _store: StoreId) -> Vec<Recovery> {
+        Vec::new()
+    }
 
     /// What the leader has heard and the log is to say: each is proposed, and again if that comes to nothing.
     fn due(&self, reign: Reign) -> Vec<ControlCommand>;

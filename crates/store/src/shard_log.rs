@@ -135,7 +135,7 @@ impl ShardLog {
     }
 
     /// All entries kept, for inspection.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Entry> {
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
         self.entries.iter()
     }
 }

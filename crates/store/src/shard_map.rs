@@ -2,7 +2,8 @@
 //! at once when something changes and again now and then, and whoever is asked answers what it knows.
 //!
 //! The same word tells a replica that it was removed (M4). Who was removed never comes back (M3), so it does not matter
-//! whose word it is or how old.
+//! whose word it is, if only it is no older than what the replica itself has applied: a shard that went on without a lost
+//! majority does not believe that majority.
 
 use quorate_proto::{Membership, PeerMessage, ShardInfo};
 use quorate_storage::engine::Engine;
@@ -106,7 +107,9 @@ impl<E: Engine> Store<E> {
                 replica.addresses.extend(members.iter().chain(wanted).copied());
                 // It has not applied a split, or has nothing so far.
                 let lags = info.epoch.version > replica.descriptor.epoch.version;
-                if info.membership.has_removed(replica.descriptor.replica) {
+                // Of an older version than the replica's it is the word of members that the shard has gone on without.
+                let is_current = info.epoch.conf_ver >= replica.descriptor.epoch.conf_ver;
+                if info.membership.has_removed(replica.descriptor.replica) && is_current {
                     self.doom(shard, info);
                 } else if let Some((theirs, _)) = members.iter().find(|(_, on)| *on == from)
                     && replica.descriptor.membership.has_removed(*theirs)

@@ -33,7 +33,7 @@ impl<E: Engine> Store<E> {
             let shard = self.replicas[at].descriptor.shard;
             if self.replicas[at].rebuild.is_some() {
                 self.rebuild_tick(at)?;
-            } else if self.replicas[at].birth.is_none() {
+            } else if self.replicas[at].birth.is_none() && self.replicas[at].forcing.is_none() {
                 self.campaign_for_child(at)?;
                 self.replicas[at].raft.tick().map_err(StoreError::raft(shard))?;
                 self.campaign_early(times, at)?;
@@ -63,6 +63,7 @@ impl<E: Engine> Store<E> {
         self.feeding_tick()?;
         self.receiving_tick();
         self.finish_births()?;
+        self.finish_forcing()?;
         self.finish_erasing();
         self.drop_garbage()?;
         if self.shutting_down || self.health.is_unwell() {

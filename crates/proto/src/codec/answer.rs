@@ -128,7 +128,8 @@ wire_tags!(all CommandError, "command error", {
     UnknownStore = 100, OtherIncarnation = 101,
     StoreRemoved = 102, NotDraining = 103, HoldsReplicas = 104, NotHeardYet = 105, WrongLabels = 106,
     GroupExists = 112, UnknownGroup = 113, JoinsNothing = 114, StoreElsewhere = 115, UnknownShard = 116,
-    GroupEmptied = 117, LastGroup = 118, NoStoreRole = 119,
+    GroupEmptied = 117, LastGroup = 118, NoStoreRole = 119, StoreAlive = 120,
+    StoreSilent = 121,
     SlotNotInside = 73, WrongIds = 74, ShardChanged = 75, SplitUnderWay = 76,
 });
 

@@ -18,6 +18,7 @@ const TAG_SET_STORE: u8 = 5;
 const TAG_RESERVE_TIMESTAMPS: u8 = 8;
 const TAG_PLACE: u8 = 16;
 const TAG_NAME_SPLIT: u8 = 17;
+const TAG_RECOVER: u8 = 18;
 
 impl Wire for ControlCommand {
     const BYTES_MIN: usize = 2;
@@ -54,6 +55,11 @@ impl Wire for ControlCommand {
                 out.push(TAG_PLACE);
                 command.put(out);
             }
+            ControlCommand::Recover { lost, shards } => {
+                out.push(TAG_RECOVER);
+                lost.put(out);
+                put_list(out, shards);
+            }
             ControlCommand::NameSplit { shard, epoch, count } => {
                 out.push(TAG_NAME_SPLIT);
                 shard.put(out);
@@ -80,6 +86,10 @@ impl Wire for ControlCommand {
                 above: reader.varint("end of the timestamps")?,
             },
             TAG_PLACE => ControlCommand::Place(Wire::take(reader)?),
+            TAG_RECOVER => ControlCommand::Recover {
+                lost: Wire::take(reader)?,
+                shards: reader.list("recoveries")?,
+            },
             TAG_NAME_SPLIT => ControlCommand::NameSplit {
                 shard: ShardId::take(reader)?,
                 epoch: Wire::take(reader)?,
@@ -187,6 +197,7 @@ const TAG_PLAN: u8 = 4;
 const TAG_MOVES: u8 = 5;
 const TAG_FIND_SHARDS: u8 = 6;
 const TAG_FIND_STORE: u8 = 7;
+const TAG_LOSSES: u8 = 8;
 
 impl Wire for ControlQuery {
     const BYTES_MIN: usize = 1;
@@ -208,6 +219,10 @@ impl Wire for ControlQuery {
                 out.push(TAG_FIND_SHARDS);
                 lookup.put(out);
             }
+            ControlQuery::Losses { lost } => {
+                out.push(TAG_LOSSES);
+                lost.put(out);
+            }
             ControlQuery::FindStore(store) => {
                 out.push(TAG_FIND_STORE);
                 store.put(out);
@@ -225,6 +240,9 @@ impl Wire for ControlQuery {
             TAG_PLAN => ControlQuery::Plan(Wire::take(reader)?),
             TAG_MOVES => ControlQuery::Moves,
             TAG_FIND_SHARDS => ControlQuery::FindShards(Wire::take(reader)?),
+            TAG_LOSSES => ControlQuery::Losses {
+                lost: Wire::take(reader)?,
+            },
             TAG_FIND_STORE => ControlQuery::FindStore(StoreId::take(reader)?),
             tag => return Err(reader.unknown_tag("controller query", tag)),
         })

@@ -9,7 +9,8 @@ use quorate_raft::{
 use super::writer::{put_list, put_varint};
 use super::{Reader, Wire, wire_tags};
 use crate::{
-    Admission, Config, DecodeError, Delta, Epoch, FirstState, Membership, Service, ShardInfo, StoreRecord,
+    Admission, Config, DecodeError, Delta, Epoch, FirstState, Membership, Recovery, Service, ShardInfo,
+    StoreRecord,
 };
 
 /// The newest version of the stored forms in this module that this build reads, and the one it writes.
@@ -64,6 +65,7 @@ stored!(
     decode_store_record
 );
 stored!(Service, "store's service", encode_service, decode_service);
+stored!(Recovery, "recovery", encode_recovery, decode_recovery);
 stored!(Membership, "membership", encode_membership, decode_membership);
 stored!(
     ShardInfo,

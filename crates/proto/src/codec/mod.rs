@@ -24,6 +24,7 @@ mod placement;
 mod query;
 mod raft;
 mod reader;
+mod recovery;
 mod session;
 mod snapshot;
 mod writer;
@@ -34,16 +35,17 @@ pub use error::{DecodeError, DecodeProblem};
 pub use heartbeat::{decode_shards, decode_store_rows, encode_shards, encode_store_rows};
 pub use meta::{
     META_VERSION, decode_admission, decode_conf_change, decode_conf_state, decode_config, decode_delta,
-    decode_entry, decode_epoch, decode_first_state, decode_membership, decode_payload, decode_service,
-    decode_shard_info, decode_snapshot_meta, decode_store_record, encode_admission, encode_conf_change,
-    encode_conf_state, encode_config, encode_delta, encode_entry, encode_epoch, encode_first_state,
-    encode_membership, encode_payload, encode_service, encode_shard_info, encode_snapshot_meta,
-    encode_store_record,
+    decode_entry, decode_epoch, decode_first_state, decode_membership, decode_payload, decode_recovery,
+    decode_service, decode_shard_info, decode_snapshot_meta, decode_store_record, encode_admission,
+    encode_conf_change, encode_conf_state, encode_config, encode_delta, encode_entry, encode_epoch,
+    encode_first_state, encode_membership, encode_payload, encode_recovery, encode_service,
+    encode_shard_info, encode_snapshot_meta, encode_store_record,
 };
 pub use node::NodeMessages;
 pub use pairs::{Pairs, decode_pairs, encode_pair};
 pub use peer::PeerMessages;
 pub use placement::{decode_moves, decode_plan, encode_moves, encode_plan};
+pub use recovery::{decode_losses, encode_losses};
 
 use bytes::Bytes;
 use reader::Reader;

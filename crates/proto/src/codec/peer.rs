@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use quorate_storage::ShardId;
 
-use super::writer::{put_option, put_varint};
+use super::writer::{put_list, put_option, put_varint};
 use super::{Reader, Wire};
 use crate::{
     DecodeError, Epoch, ForwardBody, Heartbeat, HeartbeatAnswer, Manage, Op, Outcome, PeerMessage, Query,
-    RaftEnvelope, Request, Response, ShardInfo, SnapshotAck, SnapshotChunk, SnapshotReport, SnapshotRequest,
-    StoreHealth, TermAnswer, TermQuery,
+    RaftEnvelope, Recovery, Request, Response, SURVIVORS_MAX, ShardInfo, SnapshotAck, SnapshotChunk,
+    SnapshotReport, SnapshotRequest, StoreHealth, TermAnswer, TermQuery,
 };
 
 const TAG_RAFT: u8 = 1;
@@ -25,6 +25,8 @@ const TAG_HEARTBEAT: u8 = 11;
 const TAG_HEARTBEAT_ANSWER: u8 = 12;
 const TAG_SNAPSHOT_REQUEST: u8 = 13;
 const TAG_SNAPSHOT_REPORT: u8 = 14;
+const TAG_SURVIVORS: u8 = 15;
+const TAG_RECOVER: u8 = 16;
 
 const BODY_WRITE: u8 = 1;
 const BODY_READ: u8 = 2;
@@ -81,6 +83,15 @@ impl Wire for PeerMessage {
             PeerMessage::Request(request) => {
                 out.push(TAG_REQUEST);
                 request.put(out);
+            }
+            PeerMessage::Survivors(survivors) => {
+                debug_assert!(survivors.len() <= SURVIVORS_MAX);
+                out.push(TAG_SURVIVORS);
+                put_list(out, survivors);
+            }
+            PeerMessage::Recover(recovery) => {
+                out.push(TAG_RECOVER);
+                recovery.put(out);
             }
             PeerMessage::Response(response) => {
                 out.push(TAG_RESPONSE);
@@ -149,6 +160,8 @@ impl Wire for PeerMessage {
             },
             TAG_HEARTBEAT => PeerMessage::Heartbeat(Box::new(Heartbeat::take(reader)?)),
             TAG_HEARTBEAT_ANSWER => PeerMessage::HeartbeatAnswer(HeartbeatAnswer::take(reader)?),
+            TAG_SURVIVORS => PeerMessage::Survivors(reader.list("survivors")?),
+            TAG_RECOVER => PeerMessage::Recover(Box::new(Recovery::take(reader)?)),
             TAG_SNAPSHOT_REQUEST => PeerMessage::SnapshotRequest(SnapshotRequest::take(reader)?),
             TAG_SNAPSHOT_REPORT => PeerMessage::SnapshotReport(SnapshotReport::take(reader)?),
             tag => return Err(reader.unknown_tag("peer message", tag)),

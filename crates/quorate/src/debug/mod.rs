@@ -1,5 +1,6 @@
 //! `debug`: a look at the data directory of a node that does not run.
 
+mod recover;
 mod text;
 
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ enum DebugCommand {
     Key(KeyArgs),
     /// Print a digest of each shard's content; replicas with the same applied index have the same
     Digest(DigestArgs),
+    /// Go on with what stopped stores hold of shards whose other replicas are lost for ever
+    Recover(recover::Recover),
 }
 
 #[derive(Args, Debug)]
@@ -84,6 +87,7 @@ pub fn run(args: DebugArgs) -> Result<(), Failure> {
         DebugCommand::Log(args) => log(&args),
         DebugCommand::Key(args) => key(&args),
         DebugCommand::Digest(args) => digest(&args),
+        DebugCommand::Recover(args) => recover::run(&args),
     }
 }
 

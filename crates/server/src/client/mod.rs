@@ -32,6 +32,7 @@ mod numbers;
 mod once;
 mod overview;
 mod quorate;
+mod recover;
 mod reply;
 mod ring;
 mod scan;

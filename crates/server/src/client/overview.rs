@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use quorate_proto::{
     ControlQuery, ForwardBody, MemberRole, Query, Service, ShardLookup, ShardMember, ShardRow,
-    StoreHeartbeat, StoreRow, StoreState, decode_config, decode_moves, decode_plan, decode_shards,
-    decode_store_rows,
+    StoreHeartbeat, StoreRow, StoreState, decode_config, decode_losses, decode_moves, decode_plan,
+    decode_shards, decode_store_rows,
 };
 use quorate_storage::ShardId;
 use quorate_store::kv::slot_of;
@@ -14,7 +14,7 @@ use quorate_store::{ClientRequest, RouteMode, SLOTS, Target};
 use super::failure::Failure;
 use super::reply::Shape;
 use super::ring::Entry;
-use super::{ClientContext, ClientSession, Handled, listing, manage};
+use super::{ClientContext, ClientSession, Handled, listing, manage, recover};
 use crate::resp::{Args, Writer};
 
 const MAP_USAGE: Failure = Failure::Fixed(
@@ -105,6 +105,8 @@ pub(super) enum Listing {
     Plan,
     /// Shards that are on their way.
     Moves,
+    /// Shards that lost their majority.
+    Losses,
 }
 
 impl Listing {
@@ -115,6 +117,7 @@ impl Listing {
             ControlQuery::Config { .. } => Listing::Config,
             ControlQuery::Plan(_) => Listing::Plan,
             ControlQuery::Moves => Listing::Moves,
+            ControlQuery::Losses { .. } => Listing::Losses,
         }
     }
 }
@@ -129,6 +132,7 @@ pub(super) fn write_answer(listing: Listing, bytes: &Bytes, writer: &mut Writer<
         Listing::Shards => decode_shards(bytes).map(|list| rows(shard, &list)),
         Listing::Config => decode_config(bytes).map(|config| Field::Row(listing::config(&config))),
         Listing::Plan => decode_plan(bytes).map(|list| rows(listing::planned, &list)),
+        Listing::Losses => decode_losses(bytes).map(|list| rows(recover::row, &list)),
         Listing::Moves => decode_moves(bytes).map(|list| rows(listing::under_way, &list)),
     };
     match field {

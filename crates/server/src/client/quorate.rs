@@ -3,10 +3,10 @@
 use quorate_store::RouteMode;
 
 use super::failure::Failure;
-use super::{ClientContext, ClientSession, Handled, control, manage, overview};
+use super::{ClientContext, ClientSession, Handled, control, manage, overview, recover};
 use crate::resp::Args;
 
-/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, CONFIG, MOVES, JOIN, STORE, TSO, PLACE, PLAN, REPLICA, TRANSFER and SPLIT; all others are the node's.
+/// QUORATE MODE, SHARDS, STORES, MAP, REGISTRY, CONFIG, MOVES, JOIN, STORE, TSO, PLACE, PLAN, RECOVER, REPLICA, TRANSFER and SPLIT; all others are the node's.
 pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut ClientContext<'_>) -> Handled {
     match args.get(1).to_ascii_lowercase().as_slice() {
         b"mode" => mode(session, args),
@@ -19,6 +19,7 @@ pub(super) fn quorate(session: &mut ClientSession, args: &Args, ctx: &mut Client
         b"config" => control::config(session, args, ctx),
         b"moves" => control::moves(session, args, ctx),
         b"place" => control::place(session, args, ctx),
+        b"recover" => recover::recover(session, args, ctx),
         b"plan" => control::plan(session, args, ctx),
         b"tso" => control::timestamps(session, args, ctx),
         b"replica" => manage::replica(session, args, ctx),

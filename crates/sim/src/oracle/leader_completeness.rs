@@ -74,6 +74,26 @@ impl LeaderCompleteness {
         Ok(())
     }
 
+    /// From the first committed entry on that `log` has not, or has another one in its place, nothing counts as committed any
+    /// more. Returns the positions.
+    pub(crate) fn give_up(&mut self, shard: ShardId, log: &Mirror) -> Vec<Index> {
+        let newest = self.newest(shard);
+        let is_missing = |index: &Index| {
+            let known = self.committed(shard, *index);
+            known.is_some() && log.get(*index) != known
+        };
+        let behind = (log.base().0 + 1..=newest.0).map(Index);
+        let Some(first) = behind.clone().find(is_missing) else {
+            return Vec::new();
+        };
+        let given_up: Vec<Index> = behind.filter(|index| *index >= first).collect();
+        for index in &given_up {
+            self.committed.remove(&(shard, *index));
+        }
+        self.newest.insert(shard, first.prev());
+        given_up
+    }
+
     /// A replica leads in `term`; `index` is known to be committed.
     pub(crate) fn leads(&self, at: At, term: Term, log: &Mirror, index: Index) -> Result<(), Violation> {
         let Some(Committed {

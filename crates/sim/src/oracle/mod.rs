@@ -181,6 +181,24 @@ impl Oracles {
         }
     }
 
+    /// A shard that lost its majority goes on with what a replica's log holds (docs/adr/0006). What was committed and is not
+    /// there is taken for never committed; returns its positions.
+    pub(crate) fn give_up(&mut self, at: At) -> Vec<Index> {
+        let nothing = Mirror::default();
+        let log = self.mirrors.get(at).unwrap_or(&nothing);
+        let given_up = self.leader_completeness.give_up(at.1, log);
+        if let Some(first) = given_up.first() {
+            self.state_machine.give_up(at.1, *first);
+        }
+        given_up
+    }
+
+    /// As [`Oracles::give_up`], with nothing.
+    pub(crate) fn give_up_all(&mut self, shard: ShardId) {
+        self.leader_completeness.give_up(shard, &Mirror::default());
+        self.state_machine.give_up(shard, Index(0));
+    }
+
     /// A replica is not there any more: it was erased, or a crash undid its birth.
     pub(crate) fn gone(&mut self, at: At) {
         self.mirrors.remove(at);

@@ -39,6 +39,13 @@ impl StateMachine {
         Err(Violation::new("state machine safety", detail))
     }
 
+    /// What was applied from `first` on was given up with those who had applied it.
+    pub(crate) fn give_up(&mut self, shard: ShardId, first: Index) {
+        let is_kept = |(of, index): &(ShardId, Index)| *of != shard || *index < first;
+        self.applied.retain(|place, _| is_kept(place));
+        self.digests.retain(|place, _| is_kept(place));
+    }
+
     /// A replica's content at a position.
     pub(crate) fn digest(&mut self, at: At, applied: Index, digest: u64) -> Result<(), Violation> {
         let (first, node) = *self.digests.entry((at.1, applied)).or_insert((digest, at.0));

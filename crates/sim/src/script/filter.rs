@@ -45,7 +45,9 @@ impl Passing<'_> {
             PeerMessage::Response(_)
             | PeerMessage::StoreHealth(_)
             | PeerMessage::Heartbeat(_)
-            | PeerMessage::HeartbeatAnswer(_) => None,
+            | PeerMessage::HeartbeatAnswer(_)
+            | PeerMessage::Survivors(_) => None,
+            PeerMessage::Recover(recovery) => Some(recovery.shard),
         }
     }
 }
@@ -99,6 +101,10 @@ pub enum MessageKind {
     StoreHeartbeat,
     /// Its answer.
     StoreHeartbeatAnswer,
+    /// Replicas that hear no leader.
+    Survivors,
+    /// A shard that lost its majority goes on.
+    Recover,
 }
 
 impl MessageKind {
@@ -135,6 +141,8 @@ impl MessageKind {
             PeerMessage::StoreHealth(_) => MessageKind::StoreHealth,
             PeerMessage::Heartbeat(_) => MessageKind::StoreHeartbeat,
             PeerMessage::HeartbeatAnswer(_) => MessageKind::StoreHeartbeatAnswer,
+            PeerMessage::Survivors(_) => MessageKind::Survivors,
+            PeerMessage::Recover(_) => MessageKind::Recover,
         }
     }
 }

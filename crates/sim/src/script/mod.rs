@@ -20,6 +20,7 @@
 //! | `setup` | the cluster and its surroundings, before the start |
 //! | `call`, `clients` | named clients, one call at a time or as programs, over links that lose and delay |
 //! | `steer` | nodes, disks, clocks, network |
+//! | `recovery` | stores that are gone for good, and shards without their majority |
 //! | `session` | sessions of named clients, and the tables that remember them |
 //! | `filter` | what becomes of single messages |
 //! | `judge` | whether what the clients saw is linearizable |
@@ -33,6 +34,7 @@ mod clients;
 mod filter;
 mod judge;
 mod look;
+mod recovery;
 mod session;
 mod setup;
 mod steer;

@@ -21,9 +21,9 @@ pub(crate) struct Unmounted {
 }
 
 impl Node {
-    /// Whether the node runs on an empty disk under its old id.
+    /// Whether the node runs on an empty disk under its old id, or comes back although it was given up.
     pub(crate) fn is_impostor(&self) -> bool {
-        self.unmounted.is_some()
+        self.unmounted.is_some() || self.is_gone
     }
 }
 
@@ -70,7 +70,7 @@ impl World {
             None => Ok(()),
             Some((id, outcome)) => {
                 let detail = format!("node {} answers request {}: {outcome:?}", node + 1, id.0);
-                Err(Violation::new("a store with a wiped disk serves nobody", detail))
+                Err(Violation::new("who was refused serves nobody", detail))
             }
         }
     }

@@ -129,6 +129,11 @@ impl World {
                     Death::PowerLoss
                 }
             }
+            // The controller told it that its id is gone (P7).
+            Stop::Broken(text) if state.is_gone && text.contains("was removed") => {
+                state.held_down = true;
+                Death::Kill
+            }
             Stop::Log(text) | Stop::Engine(text) | Stop::Broken(text) => return broken(text),
         };
         self.die(node, how, "stops");

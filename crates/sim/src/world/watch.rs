@@ -174,6 +174,9 @@ impl World {
 
     /// What is checked once per tick of a node.
     pub(super) fn check_tick(&mut self, node: usize) -> Result<(), Violation> {
+        if self.nodes[node].is_gone {
+            return Ok(());
+        }
         if !self.nodes[node].has_good_disk(self.now_us) {
             self.oracles.log_bounds.excused(node);
         } else {

@@ -23,6 +23,7 @@ mod identities;
 mod kv;
 mod many_keys;
 mod moves;
+mod recovery;
 mod schedulers;
 mod sessions;
 mod splits;
