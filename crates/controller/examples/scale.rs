@@ -96,6 +96,7 @@ fn beat(store: u64, seq: u64, term: u64, shards: impl Iterator<Item = u64>) -> H
             leader: ReplicaId(1),
             members: (0..3).map(member).collect(),
             bytes: Some(1 << 20),
+            load: None,
         }
     };
     Heartbeat {

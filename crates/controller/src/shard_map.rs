@@ -22,6 +22,8 @@ pub struct Known {
     pub heard_us: u64,
     /// The highest id of a replica that anybody told of; a new one is above it (M3).
     pub last_replica: ReplicaId,
+    /// Operations per second by the last leader that had counted them.
+    pub load: u64,
 }
 
 /// All shards that were told of.
@@ -104,6 +106,7 @@ impl ShardMap {
         let ids = told.members.iter().map(|member| member.replica);
         let before = self.shards.get(&shard).map(|known| known.last_replica);
         let last_replica = ids.chain(before).max().unwrap_or_default();
+        let load = told.load.or_else(|| Some(self.shards.get(&shard)?.load));
         let slots = told.start_slot..told.end_slot;
         if let Some(known) = self.shards.get(&shard)
             && known.last.start_slot < known.last.end_slot
@@ -125,6 +128,7 @@ impl ShardMap {
             last: told,
             heard_us: now_us,
             last_replica,
+            load: load.unwrap_or_default(),
         };
         self.shards.insert(shard, known);
         debug_assert!(self.has_no_overlap(), "{:?}", self.by_slot);

@@ -330,6 +330,7 @@ fn b_09_ids_for_a_split_are_for_a_current_epoch_only() {
                 is_pending: false,
             }],
             bytes: None,
+            load: None,
         }],
     };
     assert_eq!(hosted.machine.hear(REIGN, &beat), Some(0));

@@ -28,6 +28,7 @@ fn word(shard: u64, (start_slot, end_slot): (u16, u16), (version, conf_ver): (u6
         leader: ReplicaId(10 * shard + 1),
         members: (1..=3).map(member).collect(),
         bytes: Some(100),
+        load: None,
     }
 }
 

@@ -361,6 +361,7 @@ fn shard(id: u64, (start_slot, end_slot): (u16, u16), stores: &[u64], version: u
         leader: ReplicaId(10 * id + stores[0]),
         members: stores.iter().map(member).collect(),
         bytes: None,
+        load: None,
     }
 }
 

@@ -234,6 +234,7 @@ fn hear(hosted: &mut Hosted, seq: u64, members: &[ShardMember]) {
             leader: members[0].replica,
             members: members.to_vec(),
             bytes: Some(1000),
+            load: None,
         }],
     };
     assert_eq!(hosted.machine.hear(REIGN, &beat), Some(0));

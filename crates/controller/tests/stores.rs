@@ -305,6 +305,7 @@ fn shard(shard: u64, stores: &[u64]) -> ShardHeartbeat {
         leader: ReplicaId(100 + stores[0]),
         members: stores.iter().map(member).collect(),
         bytes: None,
+        load: None,
     }
 }
 

@@ -65,6 +65,8 @@ pub struct ShardHeartbeat {
     pub members: Vec<ShardMember>,
     /// Bytes of keys and values, roughly; none while the leader has not counted them.
     pub bytes: Option<u64>,
+    /// Reads and writes that the leader took in a second, lately; none while it has not led for long enough to know.
+    pub load: Option<u64>,
 }
 
 /// A replica of a shard.

@@ -258,6 +258,7 @@ mod tests {
                 leader: ReplicaId(1),
                 members: Vec::new(),
                 bytes: None,
+                load: None,
             },
             age_ms,
         }

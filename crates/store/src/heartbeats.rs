@@ -24,6 +24,8 @@ pub const HEARTBEAT_EVERY_TICKS: u64 = 20;
 const LOST_TICKS: u64 = 2 * HEARTBEAT_EVERY_TICKS;
 /// Heartbeats after which a shard is told of although there is no news.
 const REFRESH_BEATS: u64 = 60;
+/// Operations per second below which it is no news how many they are.
+const LOAD_MIN: u64 = 128;
 
 /// What has been told.
 #[derive(Debug, Default)]
@@ -55,6 +57,8 @@ pub(crate) struct Told {
     pending: Vec<ReplicaId>,
     /// Eighths of a power of two: what a shard holds is told when it changes by that much.
     size: Option<u64>,
+    /// Likewise; what is small is all one.
+    load: u64,
 }
 
 impl Told {
@@ -65,12 +69,22 @@ impl Told {
             epoch: replica.descriptor.epoch,
             term: replica.raft.term(),
             pending: pending.collect(),
-            size: replica.size.bytes().map(|bytes| {
-                let power = (bytes | 8).ilog2();
-                u64::from(power) << 3 | (bytes >> (power - 3)) & 7
-            }),
+            size: replica.size.bytes().map(eighths),
+            load: eighths(
+                replica
+                    .load
+                    .per_second(replica.raft.term())
+                    .unwrap_or(0)
+                    .max(LOAD_MIN),
+            ),
         }
     }
+}
+
+/// Eighths of the power of two below a number.
+fn eighths(number: u64) -> u64 {
+    let power = (number | 8).ilog2();
+    u64::from(power) << 3 | (number >> (power - 3)) & 7
 }
 
 /// Whether a member lacks something that is committed and is not streamed to.
@@ -117,6 +131,7 @@ fn heartbeat_of(replica: &Replica) -> ShardHeartbeat {
         leader: descriptor.replica,
         members: members_of(replica),
         bytes: replica.size.bytes(),
+        load: replica.load.per_second(replica.raft.term()),
     }
 }
 
@@ -146,6 +161,10 @@ impl<E: Engine> Store<E> {
         beats.under_way.take_if(|sent| is_lost(sent));
         if ticks.is_multiple_of(HEARTBEAT_EVERY_TICKS) {
             beats.beats += 1;
+            let passed_us = HEARTBEAT_EVERY_TICKS * self.options.tick_us;
+            for replica in self.replicas.iter_mut().filter(|replica| replica.is_leader()) {
+                replica.load.beat(replica.raft.term(), passed_us);
+            }
             self.send_heartbeat(times, true)
         } else if beats.routes_version != self.routes_version {
             // Somebody else leads, or a shard was split or moved: that is told at once.

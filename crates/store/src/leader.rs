@@ -182,6 +182,7 @@ impl<E: Engine> Store<E> {
         match replica.raft.propose_batch(payloads) {
             Ok((term, first)) => {
                 self.counters.proposals += writes.len() as u64;
+                replica.load.serve(writes.len() as u64);
                 for (i, write) in writes.drain(..).enumerate() {
                     let index = quorate_raft::Index(first.0 + i as u64);
                     let pending = PendingWrite {
@@ -245,6 +246,7 @@ impl<E: Engine> Store<E> {
             &mut self.counters.reads_by_round
         };
         *by += 1;
+        replica.load.serve(1);
         match (leased, read.after <= replica.applied.index) {
             (true, true) => return self.serve_read(times, at, read),
             // Applying those writes proves nothing about leadership at the moment when the read arrived

@@ -57,6 +57,7 @@ mod lanes;
 mod leader;
 mod lease;
 mod lifecycle;
+mod load;
 mod log_gc;
 mod log_hold;
 mod manage;

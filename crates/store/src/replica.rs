@@ -16,6 +16,7 @@ use crate::heartbeats::Told;
 use crate::io::LogToken;
 use crate::lanes::{Routed, Ticket};
 use crate::lease::Lease;
+use crate::load::ShardLoad;
 use crate::rebuild::Rebuild;
 use crate::recovery::Forced;
 use crate::shard_log::ShardLog;
@@ -115,6 +116,7 @@ pub(crate) struct Replica {
     /// Bytes applied since a leader last looked at how large the shard is.
     pub(crate) bytes_since_look: u64,
     pub(crate) size: Size,
+    pub(crate) load: ShardLoad,
     /// What the controller's leader has acknowledged to have heard of the shard.
     pub(crate) told: Option<Told>,
     /// Ticks for which it still campaigns as the child of a shard that was led here.
@@ -195,6 +197,7 @@ impl Replica {
             split_plan: None,
             bytes_since_look: 0,
             size: Size::default(),
+            load: ShardLoad::default(),
             told: None,
             eager_ticks: 0,
             reads_new: Vec::new(),

@@ -10,6 +10,7 @@
 
 mod balance_leaders;
 mod balance_shards;
+mod hot_shards;
 mod operators;
 mod replicas;
 mod seen;
@@ -44,12 +45,14 @@ pub enum Reason {
     Misplaced,
     /// Stores hold or lead more than others.
     Balance,
+    /// A store serves much more than another that could lead the shard.
+    Hot,
 }
 
 impl Reason {
-    /// Whether this matters more than the other.
-    fn is_above(self, other: Self) -> bool {
-        other == Self::Balance && self != Self::Balance
+    /// Whether the shard is not as it should be; otherwise it could only be better placed.
+    fn is_urgent(self) -> bool {
+        !matches!(self, Self::Balance | Self::Hot)
     }
 }
 
@@ -126,6 +129,7 @@ pub fn operators(view: &ClusterView, limits: &Limits) -> Vec<Operator> {
     }
     round.run(replicas::check);
     round.run(balance_shards::check);
+    round.run(hot_shards::check);
     round.run(balance_leaders::check);
     round.operators.into_values().collect()
 }
@@ -207,7 +211,7 @@ impl Round<'_> {
                 if leaders.count() >= self.limits.leaders {
                     return false;
                 }
-                self.load.leads(of.leader, *to);
+                self.load.leads(of, *to);
             }
         }
         self.operators.insert(operator.shard, operator);

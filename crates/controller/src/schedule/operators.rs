@@ -13,7 +13,7 @@ use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{Limits, Tally};
 
 use super::view::{ClusterView, ShardView};
-use super::{Operator, Reason, Task, operators};
+use super::{Operator, Task, operators};
 
 /// Microseconds within which a shard's leader must have begun.
 pub const BEGIN_US: u64 = 30_000_000;
@@ -131,7 +131,7 @@ impl Operators {
     pub fn orders(&self, leads: impl Fn(ShardId) -> bool, most: usize) -> Vec<Order> {
         let waits = |running: &&Running| !running.has_begun && leads(running.operator.shard);
         let mut waiting: Vec<&Running> = self.running.values().filter(waits).collect();
-        waiting.sort_by_key(|running| running.operator.reason == Reason::Balance);
+        waiting.sort_by_key(|running| !running.operator.reason.is_urgent());
         waiting.truncate(most);
         waiting
             .into_iter()
@@ -163,7 +163,7 @@ impl Operators {
             };
             let earlier = waiting.remove(&shard);
             let is_same = |earlier: &Running| {
-                let is_above = operator.reason.is_above(earlier.operator.reason);
+                let is_above = operator.reason.is_urgent() && !earlier.operator.reason.is_urgent();
                 earlier.operator.epoch == operator.epoch && !is_above
             };
             let since_us = match &earlier {

@@ -59,7 +59,7 @@ pub fn seen(now_us: u64, cluster: &Cluster<'_>, map: &ShardMap, liveness: &Liven
     let is_silent = |store: StoreId| liveness.state(now_us, store) != StoreState::Up;
     let shards = map.all().filter_map(|known| {
         let last = &known.last;
-        let mut view = shard_view(last)?;
+        let mut view = shard_view(last, known.load)?;
         view.is_resting = is_silent(view.leader);
         Some((last.shard, view))
     });
@@ -71,7 +71,7 @@ pub fn seen(now_us: u64, cluster: &Cluster<'_>, map: &ShardMap, liveness: &Liven
     }
 }
 
-fn shard_view(last: &ShardHeartbeat) -> Option<ShardView> {
+fn shard_view(last: &ShardHeartbeat, load: u64) -> Option<ShardView> {
     let stays = last
         .members
         .iter()
@@ -86,6 +86,7 @@ fn shard_view(last: &ShardHeartbeat) -> Option<ShardView> {
         leader: last.leader_store()?,
         members: stays.map(member).collect(),
         is_changing: last.members.iter().any(|member| member.role != MemberRole::Voter),
+        load,
         is_resting: false,
         avoid: BTreeSet::new(),
     })

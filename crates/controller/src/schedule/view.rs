@@ -57,6 +57,8 @@ pub struct ShardView {
     pub members: Vec<MemberView>,
     /// A change of the members is under way.
     pub is_changing: bool,
+    /// Reads and writes in a second.
+    pub load: u64,
     /// It is let alone for now: what was wanted of it lately came to nothing, or who leads it has not been heard for so
     /// long that nobody is there to take an order.
     pub is_resting: bool,
@@ -92,6 +94,8 @@ pub(super) struct Load {
     replicas: BTreeMap<StoreId, usize>,
     /// Leaders by store.
     leaders: BTreeMap<StoreId, usize>,
+    /// What those are asked for, in operations per second, by store.
+    served: BTreeMap<StoreId, u64>,
 }
 
 impl Load {
@@ -99,6 +103,7 @@ impl Load {
         let mut load = Self::default();
         for shard in view.shards.values() {
             *load.leaders.entry(shard.leader).or_default() += 1;
+            *load.served.entry(shard.leader).or_default() += shard.load;
             for member in &shard.members {
                 load.comes(member.store);
             }
@@ -114,6 +119,10 @@ impl Load {
         self.leaders.get(&store).copied().unwrap_or(0)
     }
 
+    pub(super) fn served(&self, store: StoreId) -> u64 {
+        self.served.get(&store).copied().unwrap_or(0)
+    }
+
     pub(super) fn comes(&mut self, store: StoreId) {
         *self.replicas.entry(store).or_default() += 1;
     }
@@ -123,10 +132,14 @@ impl Load {
         *count = count.saturating_sub(1);
     }
 
-    pub(super) fn leads(&mut self, from: StoreId, to: StoreId) {
-        let count = self.leaders.entry(from).or_default();
+    /// Another store leads the shard.
+    pub(super) fn leads(&mut self, of: &ShardView, to: StoreId) {
+        let count = self.leaders.entry(of.leader).or_default();
         *count = count.saturating_sub(1);
         *self.leaders.entry(to).or_default() += 1;
+        let served = self.served.entry(of.leader).or_default();
+        *served = served.saturating_sub(of.load);
+        *self.served.entry(to).or_default() += of.load;
     }
 }
 

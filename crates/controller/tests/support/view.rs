@@ -48,6 +48,7 @@ pub(crate) fn add_shard(view: &mut ClusterView, stores: &[u64]) -> ShardId {
         leader: StoreId(stores[0]),
         members: stores.iter().map(member).collect(),
         is_changing: false,
+        load: 0,
         is_resting: false,
         avoid: BTreeSet::new(),
     };

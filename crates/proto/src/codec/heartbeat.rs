@@ -74,7 +74,7 @@ impl Wire for StoreHeartbeat {
 }
 
 impl Wire for ShardHeartbeat {
-    const BYTES_MIN: usize = 9;
+    const BYTES_MIN: usize = 10;
 
     fn put(&self, out: &mut Vec<u8>) {
         self.shard.put(out);
@@ -85,6 +85,7 @@ impl Wire for ShardHeartbeat {
         self.leader.put(out);
         put_list(out, &self.members);
         put_number(out, self.bytes);
+        put_number(out, self.load);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -97,6 +98,7 @@ impl Wire for ShardHeartbeat {
             leader: ReplicaId::take(reader)?,
             members: reader.list("members")?,
             bytes: take_number(reader, "bytes")?,
+            load: take_number(reader, "load")?,
         })
     }
 }

@@ -626,6 +626,7 @@ impl Gen {
             leader: self.replica(),
             members: (0..self.below(4)).map(|_| member(self)).collect(),
             bytes: self.option(Self::u64),
+            load: self.option(Self::u64),
         }
     }
     /// Of the three messages about a store's or replica's own state.

@@ -212,6 +212,7 @@ fn shard(row: &ShardRow) -> Row {
         ("conf-ver", number(last.epoch.conf_ver)),
         ("term", number(last.term.0)),
         ("bytes", Field::Number(last.bytes)),
+        ("operations-per-second", Field::Number(last.load)),
         ("age-ms", number(row.age_ms)),
     ]
 }

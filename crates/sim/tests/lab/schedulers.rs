@@ -1,9 +1,13 @@
 //! The schedulers inside a group: what is down is replaced, what comes back is welcome, and what is even is let alone.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
-use quorate_sim::{Call, SECOND, Setup, Violation, World};
+use quorate_sim::script::{MILLISECOND, Next};
+use quorate_sim::{Call, Ended, SECOND, Setup, Violation, World};
 use quorate_storage::StoreId;
+use quorate_store::kv;
 
 use crate::support::{CLUSTER_SEEDS, Chance, close, row};
 
@@ -153,6 +157,63 @@ fn a_cluster_that_is_even_is_let_alone() {
         world.run_for(120 * SECOND)?;
         assert_eq!(given(&world), before);
         assert_eq!(shares(&world), shares_before);
+        close(world)
+    });
+}
+
+/// A key that the shard has.
+fn key_in(world: &World, shard: u64) -> String {
+    let (start, end) = world.slots_of(shard);
+    let mut keys = (0..).map(|n: u32| format!("key {n}"));
+    let key = keys.find(|key| (start..end).contains(&kv::slot_of(key.as_bytes())));
+    key.expect("every slot has a key")
+}
+
+/// Both of a store's shards are asked for much: one of them is led by another, and then both stay where they are.
+#[test]
+fn two_hot_shards_of_one_store_are_led_by_two() {
+    row("two_hot_shards_of_one_store", CLUSTER_SEEDS, |seed| {
+        let mut world = start(seed)?;
+        world.wait_until("the cluster is even", PATIENCE_US, is_even)?;
+        world.run_for(5 * SECOND)?;
+        let hot = (0..NODES as usize).find_map(|node| {
+            let mut shards = (1..=u64::from(SHARDS)).filter(|shard| world.leader_of(*shard) == Some(node));
+            Some([shards.next()?, shards.next()?])
+        });
+        let hot = hot.expect("ten shards have five leaders");
+        let stop = Rc::new(Cell::new(false));
+        for shard in hot {
+            let key = key_in(&world, shard);
+            for nth in 0..20 {
+                let (stop, key) = (stop.clone(), key.clone());
+                let mut is_resting = false;
+                world.spawn(
+                    format!("reader {shard}.{nth}"),
+                    move |_, ended: Option<&Ended>| {
+                        is_resting |= ended.is_some();
+                        if std::mem::take(&mut is_resting) {
+                            return Next::Sleep(5 * MILLISECOND);
+                        }
+                        match stop.get() {
+                            true => Next::End,
+                            false => Call::get(&key).into(),
+                        }
+                    },
+                );
+            }
+        }
+        let leaders = |world: &World| hot.map(|shard| world.leader_of(shard));
+        world.wait_until("two stores lead them", 15 * SECOND, |world| {
+            let [one, other] = leaders(world);
+            one.is_some() && other.is_some() && one != other
+        })?;
+        let then = leaders(&world);
+        for _ in 0..10 {
+            world.run_for(SECOND / 2)?;
+            assert_eq!(leaders(&world), then, "of shards {hot:?}");
+        }
+        stop.set(true);
+        world.finish_programs(20 * SECOND)?;
         close(world)
     });
 }
