@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use quorate_sim::linearizability::{History, ModelKind, write_history};
-use quorate_sim::{Batch, Fault, Options, Profile, Sink, Size, Summary, run_recorded, shrink};
+use quorate_sim::{
+    Batch, Fault, Options, PlacementCounts, Profile, Sink, Size, Summary, run_recorded, shrink,
+};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -20,9 +22,9 @@ const SHRINK_ATTEMPTS: u64 = 200;
 /// `sim`
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Profiles: calm, lossy, crashy, disk, clock, everything.\n\nA seed that fails is replayed, with a \
-                  trace of every message, turn, fault and answer, by the command that the failure prints. See \
-                  docs/testing.md."
+    after_help = "Profiles: calm, lossy, crashy, disk, clock, moves, splits, placement, everything.\n\nA seed that fails is \
+                  replayed, with a trace of every message, turn, fault and answer, by the command that the failure \
+                  prints. See docs/testing.md."
 )]
 pub struct SimArgs {
     /// What the surroundings are like; `all` is every profile in turn
@@ -251,15 +253,17 @@ fn print(summary: &Summary, threads: usize, cpu_s: f64) {
         );
     }
     println!(
-        "  {} messages, {} elections, {} snapshots ({} from followers), {} ends of processes; slowest recovery {} ms, then {} ms until equal",
+        "  {} messages, {} elections, {} snapshots ({} from followers), {} ends of processes; slowest recovery {} ms, placed after {} ms, then {} ms until equal",
         summary.messages,
         summary.elections,
         summary.snapshots,
         summary.snapshots_by_followers,
         summary.deaths,
         ms(summary.progress_us_max),
+        ms(summary.settled_us_max),
         ms(summary.convergence_us_max)
     );
+    print_placement(&summary.placement);
     println!(
         "  {cpu_s:.1} s of processor time; for each of them {:.0} virtual seconds, {:.0} operations, {:.0} events",
         virtual_s / cpu_s,
@@ -270,6 +274,21 @@ fn print(summary: &Summary, threads: usize, cpu_s: f64) {
     for failure in &summary.failures {
         println!("  failed: seed {}: {}", failure.seed, failure.violation.property);
     }
+}
+
+/// Nothing, if nobody had anything placed.
+fn print_placement(of: &PlacementCounts) {
+    if *of == PlacementCounts::default() {
+        return;
+    }
+    println!(
+        "  {} joins, {} leaves, {} regroupings, {} shards to other groups; {} drains, {} removals ({} told), {} stores born",
+        of.joins, of.leaves, of.regroups, of.moves, of.drains, of.removals, of.told_gone, of.births
+    );
+    println!(
+        "  in the middle of a change: the controller's leader struck {} times, others {} times",
+        of.controllers_struck, of.others_struck
+    );
 }
 
 /// Prints a failure and a smaller run that fails in the same way.

@@ -2,7 +2,7 @@
 //!
 //! A hook, `mutant!("name")`, stands where a rule is kept and is true while the mutant of that name is active.
 //! Without the feature `mutants`, which only test builds enable, it is the constant `false`, and the bug is not
-//! compiled. The list of all mutants, of this and the other crates, is `crates/sim/examples/mutants/table.rs`;
+//! compiled. The list of all mutants, of this and the other crates, is `crates/sim/examples/mutants/table`;
 //! `docs/mutants.md` says how to run and add them.
 
 /// Whether a mutant is active: never, in ordinary builds.

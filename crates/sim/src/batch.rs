@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::placement::PlacementCounts;
 use crate::plan::{Options, Profile};
 use crate::rng::mix;
 use crate::run::{Failure, Report, run};
@@ -42,8 +43,12 @@ pub struct Summary {
     pub snapshots_by_followers: u64,
     /// The fewest operations of a run, and the fewest faults.
     pub least: Option<(u64, u64)>,
+    /// What became of the placement.
+    pub placement: PlacementCounts,
     /// The slowest recovery, until writes went through everywhere.
     pub progress_us_max: u64,
+    /// From then until the placement had come about.
+    pub settled_us_max: u64,
     /// And from then until all replicas were equal.
     pub convergence_us_max: u64,
     /// Wall time of the slowest run, and its seed.
@@ -67,10 +72,12 @@ impl Summary {
         self.elections += report.counts.elections;
         self.snapshots += report.counts.snapshots;
         self.snapshots_by_followers += report.counts.snapshots_by_followers;
+        self.placement.add(&report.counts.placement);
         let least = self.least.unwrap_or((u64::MAX, u64::MAX));
         self.least = Some((least.0.min(operations), least.1.min(report.counts.faults)));
         if let Some(recovery) = report.recovery {
             self.progress_us_max = self.progress_us_max.max(recovery.progress_us);
+            self.settled_us_max = self.settled_us_max.max(recovery.settled_us);
             self.convergence_us_max = self.convergence_us_max.max(recovery.convergence_us);
         }
         self.slowest = self.slowest.max((took, report.seed));

@@ -137,6 +137,10 @@ impl World {
             Fault::BadClock => self.spoil_clock(node),
             Fault::Members => self.wish_at_random(),
             Fault::Split => self.split_at_random(),
+            Fault::Place => self.place_at_random(),
+            Fault::Drain => self.drain_at_random(),
+            Fault::Birth => self.begin_birth(),
+            Fault::MidChange => self.begin_mid_change(),
             // These last all through the phase.
             Fault::Loss | Fault::Repetition | Fault::Delay | Fault::Reordering | Fault::DieAtStart => {}
             Fault::WallJump => {

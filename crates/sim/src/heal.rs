@@ -4,6 +4,7 @@
 use quorate_storage::ShardId;
 
 use crate::oracle::{Violation, coverage};
+use crate::placement::Standing;
 use crate::script::Filters;
 use crate::workload::LastTask;
 use crate::world::{Event, World};
@@ -22,6 +23,8 @@ const LOOK_US: u64 = 2_000;
 pub struct Recovery {
     /// Until every shard had accepted a write through every node.
     pub progress_us: u64,
+    /// From then on, until the placement had come about.
+    pub settled_us: u64,
     /// From then on, until all replicas were equal.
     pub convergence_us: u64,
 }
@@ -36,7 +39,7 @@ impl World {
         self.end_faults();
         let began_us = self.now_us;
         let bound_us = self.plan.store.election_timeout_us() * PROGRESS_TIMEOUTS;
-        let writes = self.workload.last_writes();
+        let writes = self.workload.last_writes(|node| self.is_of_cluster(node));
         self.do_all(
             writes,
             bound_us,
@@ -45,6 +48,9 @@ impl World {
         let progress_us = self.now_us - began_us;
         self.await_answers()?;
         self.await_ids()?;
+        let began_settling_us = self.now_us;
+        self.await_settled()?;
+        let settled_us = self.now_us - began_settling_us;
         let began_us = self.now_us;
         let reads = self.workload.last_reads();
         self.do_all(reads, bound_us, "every key can be read once faults have ended")?;
@@ -59,12 +65,15 @@ impl World {
             self.run_until(self.now_us + LOOK_US)?;
         }
         self.await_map()?;
+        self.await_erased()?;
+        self.check_configs()?;
         if !self.is_over() {
             self.workload.end()?;
             self.check_history()?;
         }
         Ok(Recovery {
             progress_us,
+            settled_us,
             convergence_us: self.now_us - began_us,
         })
     }
@@ -82,7 +91,7 @@ impl World {
             }
             let state = &mut self.nodes[node];
             state.disarm();
-            state.held_down = false;
+            state.held_down = matches!(state.standing, Standing::Gone(_));
             state.paused_until_us = 0;
             state.slow_disk = (1, 0);
             state.stalled_until_us = 0;
@@ -129,8 +138,9 @@ impl World {
     fn await_ids(&mut self) -> Result<(), Violation> {
         let until_us = self.now_us + IDS_US;
         loop {
-            let left = self.id_takers.under_way();
-            let strangers = (0..self.nodes.len()).filter(|node| !self.is_registered(*node));
+            let left = self.id_takers.under_way() + self.placement.under_way();
+            let strangers =
+                (0..self.nodes.len()).filter(|node| self.is_of_cluster(*node) && !self.is_registered(*node));
             let strangers = strangers.count();
             if left + strangers == 0 || self.is_over() {
                 return Ok(());
@@ -214,7 +224,7 @@ impl World {
                 return Err(Violation::new("equal positions have equal digests", detail));
             }
         }
-        for node in 0..self.nodes.len() {
+        for node in (0..self.nodes.len()).filter(|node| self.is_of_cluster(*node)) {
             let Some(process) = &self.nodes[node].process else {
                 return Ok(false);
             };

@@ -140,9 +140,12 @@ impl IdTakers {
         };
         match (wish, outcome) {
             (Wish::Begin, ClientOutcome::Done(Answer::Error(CommandError::AlreadyBootstrapped)))
-            | (Wish::Impostor(_), ClientOutcome::Done(Answer::Error(CommandError::OtherIncarnation))) => {
-                Ok(())
-            }
+            | (
+                Wish::Impostor(_),
+                ClientOutcome::Done(Answer::Error(
+                    CommandError::OtherIncarnation | CommandError::StoreRemoved,
+                )),
+            ) => Ok(()),
             (Wish::Begin, other) => Err(Violation::new(ONCE, format!("a second bootstrap got {other:?}"))),
             (Wish::Impostor(of), other) => {
                 let detail = format!("whoever came as store {} got {other:?}", of + 1);

@@ -19,6 +19,7 @@
 //! | `node`, `process`, `clock` | machines, the processes on them, their clocks |
 //! | `network`, `message` | connections and messages |
 //! | `faults`, `heal` | the two phases |
+//! | `placement` | an operator who has groups and stores come and go |
 //! | `workload`, `judge`, `record` | clients, and what they may see |
 //! | `oracle` | what must hold after every step |
 //! | [`linearizability`] | judging what clients saw, in a simulation or anywhere else |
@@ -40,6 +41,7 @@ mod operator;
 mod oracle;
 mod overviews;
 mod panics;
+mod placement;
 mod plan;
 mod plot;
 mod process;
@@ -58,6 +60,7 @@ pub use batch::{Batch, Summary};
 pub use heal::Recovery;
 pub use network::Traffic;
 pub use oracle::Violation;
+pub use placement::PlacementCounts;
 pub use plan::{ClientNetPlan, Delays, DiskPlan, Fault, LoadPlan, NetPlan, Options, Plan, Profile, Size};
 pub use run::{Failure, Report, run, run_recorded};
 pub use script::{Call, Ended, Retry, SECOND, Setup};

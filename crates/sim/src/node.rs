@@ -5,6 +5,7 @@ use quorate_storage::disk::{Fault, SimDisk};
 use quorate_storage::engine::{FailedWrite, ModelDisk};
 
 use crate::clock::Clock;
+use crate::placement::Standing;
 use crate::process::Process;
 use crate::world::Unmounted;
 
@@ -46,6 +47,10 @@ pub(crate) struct Node {
     pub(crate) is_damaged: bool,
     /// It was told to shut down.
     pub(crate) is_stopping: bool,
+    /// What it is to the cluster.
+    pub(crate) standing: Standing,
+    /// Its disks are a store's: nothing of the first state is ever written to them again.
+    pub(crate) is_formatted: bool,
     /// Stays down until it is started by hand.
     pub(crate) held_down: bool,
     /// The machine was given up, and whoever comes back with its disks is refused.
@@ -73,6 +78,8 @@ impl Node {
             may_fail: false,
             is_damaged: false,
             is_stopping: false,
+            standing: Standing::Store,
+            is_formatted: false,
             held_down: false,
             is_gone: false,
             unmounted: None,

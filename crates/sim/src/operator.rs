@@ -76,7 +76,9 @@ impl World {
         let (mut add, mut remove) = (Vec::new(), Vec::new());
         // Rarely everybody at once.
         let part = *self.fault_rng.pick(&[2, 3, 3, 4, 6]);
-        for store in (1..=self.plan.nodes).map(StoreId) {
+        let stores = (0..self.nodes.len()).filter(|node| self.is_of_cluster(*node));
+        let stores: Vec<StoreId> = stores.map(|node| self.nodes[node].identity.store).collect();
+        for store in stores {
             if !self.fault_rng.one_in(part) {
                 continue;
             }
@@ -86,7 +88,7 @@ impl World {
                 add.push(store);
             }
         }
-        let to = StoreId(self.fault_rng.range(1, self.plan.nodes));
+        let to = StoreId(self.fault_rng.range(1, self.nodes.len() as u64));
         let wish = match self.fault_rng.below(8) {
             0 => Manage::Abort,
             1 => Manage::Transfer { to },

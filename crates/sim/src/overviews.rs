@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use quorate_controller::Controller;
 use quorate_proto::{
-    Answer, Config, ControlQuery, MemberRole, ShardRow, StoreState, decode_shards, decode_store_rows,
+    Answer, Config, ControlQuery, MemberRole, Service, ShardRow, StoreState, decode_shards,
+    decode_store_rows, encode_config,
 };
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{ShardId, StoreId};
@@ -114,11 +115,54 @@ impl World {
     /// The newest config, as the engine beside the controller's leader holds it; none while nobody leads.
     #[must_use]
     pub fn config(&self) -> Option<Config> {
-        let leader = self.leader_of(CONTROLLER.0)?;
-        let rows = self.nodes[leader].process.as_ref()?.store.controller_rows();
+        let controller = self.controller_on(self.leader_of(CONTROLLER.0)?)?;
+        Some(controller.history().newest().clone())
+    }
+
+    /// What the engine of a node holds for the controller; none if it holds no replica of it.
+    fn controller_on(&self, node: usize) -> Option<Controller> {
+        let rows = self.nodes[node].process.as_ref()?.store.controller_rows();
         let mut controller = Controller::default();
         controller.load(&rows.ok()??).ok()?;
-        Some(controller.history().newest().clone())
+        Some(controller)
+    }
+
+    /// A node has applied, before all others, what may change what is decided.
+    pub(crate) fn check_decided(&mut self, node: usize) -> Result<(), Violation> {
+        let Some(controller) = self.controller_on(node) else {
+            let detail = format!("on node {}", node + 1);
+            return Err(Violation::new("the controller's rows can be read", detail));
+        };
+        self.oracles.configs.seen(controller, &mut self.counts.placement)
+    }
+
+    /// Once faults have ended: what the controller's leader says of every config is what its engine holds.
+    pub(crate) fn check_configs(&mut self) -> Result<(), Violation> {
+        let Some(leader) = self.leader_of(CONTROLLER.0) else {
+            return Ok(());
+        };
+        self.check_decided(leader)?;
+        let Some(controller) = self.controller_on(leader) else {
+            return Ok(());
+        };
+        let times = self.nodes[leader].clock.times(self.now_us);
+        let newest = controller.history().newest().num as i64;
+        for num in -1..=newest + 1 {
+            let said = self.nodes[leader].process.as_ref().and_then(|process| {
+                let query = ControlQuery::Config { num };
+                process.store.controller_says(times, &query)
+            });
+            let mut expected = Vec::new();
+            encode_config(&mut expected, &controller.history().query(num));
+            if said.is_some_and(|said| said != Answer::Bulk(expected.into())) {
+                let detail = format!("config {num} of {newest} on node {}", leader + 1);
+                return Err(Violation::new(
+                    "the configs that are told are those that are kept",
+                    detail,
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// At a tick of a node.
@@ -233,10 +277,16 @@ impl World {
             return Some("nobody tells of the stores".into());
         };
         let rows = decode_store_rows(&bytes).unwrap_or_default();
-        let is_up = |row: &&quorate_proto::StoreRow| row.state == StoreState::Up;
-        if rows.iter().filter(is_up).count() == self.nodes.len() {
+        let is_up =
+            |row: &&quorate_proto::StoreRow| row.state == StoreState::Up && row.service != Service::Removed;
+        let stores = (0..self.nodes.len()).filter(|node| self.is_of_cluster(*node));
+        if rows.iter().filter(is_up).count() == stores.count() {
             return None;
         }
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| (row.record.store, row.service, row.state))
+            .collect();
         Some(format!("stores that are not up: {rows:?}"))
     }
 }

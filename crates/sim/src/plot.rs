@@ -1,6 +1,7 @@
 //! Faults that lie in wait: they strike when the cluster stands in a certain way, or in several steps.
 
 use quorate_raft::{Role, Term};
+use quorate_store::rsm::CONTROLLER;
 
 use crate::node::Death;
 use crate::plan::Fault;
@@ -13,6 +14,17 @@ pub(crate) struct Plots {
     successions: Vec<Succession>,
     /// The process that takes this many more pieces of snapshots dies.
     pieces: Option<(u64, Rng)>,
+    /// Those that wait for the middle of a change.
+    mid_changes: Vec<MidChange>,
+}
+
+/// Somebody is struck soon after a change has begun.
+#[derive(Debug)]
+struct MidChange {
+    /// The config that there was.
+    num: u64,
+    until_us: u64,
+    rng: Rng,
 }
 
 /// Whoever leads a shard is struck soon after.
@@ -34,6 +46,8 @@ pub(crate) enum Step {
     CutOff { node: usize, rng: Rng },
     /// Nothing gets out of a node any more.
     Mute { node: usize, lasts_us: u64, rng: Rng },
+    /// A node is struck because a change is under way.
+    StrikeMidChange { node: usize, rng: Rng },
     /// A node between a shard's leader and one that does not hear it restarts; so many are left.
     Bridge {
         shard: u64,
@@ -139,18 +153,66 @@ impl World {
         }
     }
 
+    /// Lies in wait for a change of the placement, or of a shard's members.
+    pub(crate) fn begin_mid_change(&mut self) {
+        let timeout_us = self.plan.store.election_timeout_us();
+        self.plots.mid_changes.push(MidChange {
+            num: self.oracles.configs.newest().num,
+            until_us: self.now_us + 100 * timeout_us,
+            rng: self.fault_rng.fork(),
+        });
+    }
+
+    /// Looks whether a change has begun. Called after a turn of a node.
+    pub(crate) fn lurk(&mut self, node: usize) {
+        if self.plots.mid_changes.is_empty() || self.healing {
+            return;
+        }
+        let now_us = self.now_us;
+        let num = self.oracles.configs.newest().num;
+        let changing = self.status(node).iter().find(|status| status.changing);
+        let changing = changing.map(|status| status.shard.0);
+        let mut plots = std::mem::take(&mut self.plots.mid_changes);
+        plots.retain(|plot| now_us < plot.until_us);
+        let is_due = |plot: &mut MidChange| changing.is_some() || plot.num < num;
+        let due: Vec<MidChange> = plots.extract_if(.., is_due).collect();
+        self.plots.mid_changes = plots;
+        let timeout_us = self.plan.store.election_timeout_us();
+        for MidChange { mut rng, .. } in due {
+            let shard = changing.filter(|_| rng.one_in(3));
+            let struck = match shard {
+                Some(_) if rng.one_in(2) => Some(node),
+                shard => self.leader_of(shard.unwrap_or(CONTROLLER.0)),
+            };
+            if let Some(node) = struck {
+                let at = now_us + rng.range_log(100, timeout_us * 4);
+                let step = Step::StrikeMidChange { node, rng };
+                self.queue.push(at, Event::Step(Box::new(step)));
+            }
+        }
+    }
+
     /// The next step of something that was begun.
     pub(crate) fn go_on(&mut self, step: Step) {
         let timeout_us = self.plan.store.election_timeout_us();
         let (Step::Depose { rng, .. }
         | Step::CutOff { rng, .. }
         | Step::Mute { rng, .. }
+        | Step::StrikeMidChange { rng, .. }
         | Step::Bridge { rng, .. }) = &step;
         // What it does draws from its own.
         let others = std::mem::replace(&mut self.fault_rng, rng.clone());
         match step {
             Step::Depose { node, .. } => self.depose(node),
             Step::CutOff { node, .. } => self.cut_off(node),
+            Step::StrikeMidChange { node, .. } => {
+                if self.leader_of(CONTROLLER.0) == Some(node) {
+                    self.counts.placement.controllers_struck += 1;
+                } else {
+                    self.counts.placement.others_struck += 1;
+                }
+                self.depose(node);
+            }
             Step::Mute { node, lasts_us, .. } => {
                 let rng = self.fault_rng.fork();
                 self.plan_bursts(self.now_us + timeout_us, rng);

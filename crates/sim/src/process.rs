@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use quorate_controller::Controller;
-use quorate_proto::{Labels, PeerMessage};
+use quorate_proto::{CommandError, Labels, PeerMessage};
 use quorate_raft::{Entry, mutant};
 use quorate_storage::disk::{Disk, SimDisk, is_down};
 use quorate_storage::engine::{BatchSeq, Durability, Engine, EngineError, ModelDisk, ModelEngine};
@@ -30,6 +30,8 @@ pub(crate) enum Stop {
     Log(String),
     /// The engine failed.
     Engine(String),
+    /// It was told that its store was removed.
+    Gone,
     /// It found itself in a state that must not be.
     Broken(String),
 }
@@ -54,6 +56,10 @@ impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Engine(error) => error.into(),
+            StoreError::NotAdmitted {
+                reason: CommandError::StoreRemoved,
+                ..
+            } => Stop::Gone,
             other => Stop::Broken(other.to_string()),
         }
     }
@@ -103,6 +109,8 @@ pub(crate) struct Startup<'a> {
     pub(crate) bootstrap: &'a Bootstrap,
     pub(crate) disk: &'a SimDisk,
     pub(crate) engine: &'a ModelDisk,
+    /// A process started from these disks before.
+    pub(crate) is_formatted: bool,
     /// Something that was synced is damaged, so replicas may be quarantined.
     pub(crate) is_damaged: bool,
 }
@@ -126,7 +134,7 @@ impl Process {
         // A store that begins without a replica has nothing to write there.
         let is_unformatted = Store::is_unformatted(&engine)?;
         let has_first = !startup.bootstrap.log_batch(store).ops.is_empty();
-        let is_new = recovered.shards.is_empty() && !startup.is_damaged && has_first;
+        let is_new = !startup.is_formatted && recovered.shards.is_empty() && !startup.is_damaged && has_first;
         if is_new || is_unformatted {
             startup
                 .bootstrap

@@ -58,6 +58,11 @@ fn splits_seeds() {
 }
 
 #[test]
+fn placement_seeds() {
+    simulate(Profile::Placement, 0..40, &Options::short());
+}
+
+#[test]
 fn everything_seeds() {
     simulate(Profile::Everything, 0..40, &short());
 }
@@ -91,5 +96,6 @@ whole_seeds! {
     clock_whole_seeds Clock
     moves_whole_seeds Moves
     splits_whole_seeds Splits
+    placement_whole_seeds Placement
     everything_whole_seeds Everything
 }

@@ -15,10 +15,12 @@
 //! | what was vouched for survives | rules P | `durability` |
 //! | every slot is in exactly one shard | | `ranges`, and by each store's routes `coverage` |
 //! | members are who they are said to be | rules M | `members` |
+//! | configs are numbered, whole and balanced | | `configs` |
 //! | the log stays within its bounds | | `log_bounds` |
 
 mod append_only;
 mod commit_rule;
+mod configs;
 pub(crate) mod coverage;
 mod durability;
 mod election_safety;
@@ -41,6 +43,8 @@ use quorate_store::ReplicaStatus;
 
 pub(crate) use append_only::AppendOnly;
 use commit_rule::check_commit;
+use configs::Configs;
+pub(crate) use configs::decides;
 pub(crate) use durability::Durable;
 pub(crate) use election_safety::ElectionSafety;
 pub(crate) use leader_completeness::LeaderCompleteness;
@@ -86,6 +90,7 @@ pub(crate) struct Oracles {
     durability: Durable,
     pub(crate) log_bounds: LogBounds,
     members: Members,
+    pub(crate) configs: Configs,
     pub(crate) ranges: Ranges,
     split_lease: SplitLease,
 }

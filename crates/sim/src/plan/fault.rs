@@ -83,6 +83,15 @@ faults! {
     Members = "members",
     /// No fault: the operator wants a shard to be split.
     Split = "split",
+    /// No fault: the operator has groups join and leave, stores change their group, shards move to a group.
+    Place = "place",
+    /// No fault: the operator has a store drained, undrained, or removed for good.
+    Drain = "drain",
+    /// No fault: a machine that was not there comes and asks to be a store.
+    Birth = "birth",
+    /// Somebody is struck in the middle of a change of the placement or of a shard's members: the controller's leader as
+    /// often as all others.
+    MidChange = "mid-change",
     /// All through: messages are lost.
     Loss = "loss",
     /// All through: consensus messages arrive twice.
@@ -96,6 +105,15 @@ faults! {
 }
 
 impl Fault {
+    /// Whether it is about placement: a seed has all of these, or none.
+    #[must_use]
+    pub fn is_placement(self) -> bool {
+        matches!(
+            self,
+            Fault::Place | Fault::Drain | Fault::Birth | Fault::MidChange
+        )
+    }
+
     /// Whether it strikes at moments; the others last all through the phase with faults.
     #[must_use]
     pub fn strikes(self) -> bool {

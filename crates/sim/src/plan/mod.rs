@@ -141,9 +141,33 @@ fn split_bytes(seed: u64) -> u64 {
     if rng.one_in(2) { 0 } else { bytes }
 }
 
+/// What an operator does with groups and stores.
+struct Placing {
+    /// Machines that are no stores at first.
+    spares: u64,
+    faults: Vec<(Fault, u64)>,
+}
+
+/// By randomness of its own; half of the seeds of profile everything have none.
+fn placing(seed: u64, profile: Profile) -> Option<Placing> {
+    let mut rng = Rng::new(seed ^ 0x91AC_E0F5);
+    let placing = Placing {
+        spares: rng.range(1, 3),
+        faults: [Fault::Place, Fault::Drain, Fault::Birth, Fault::MidChange]
+            .map(|fault| (fault, rng.range(2, 6)))
+            .to_vec(),
+    };
+    let is_placed = match profile {
+        Profile::Placement => true,
+        Profile::Everything => rng.one_in(2),
+        _ => false,
+    };
+    is_placed.then_some(placing)
+}
+
 /// The schedulers' settings, by randomness of its own; half of the seeds have none, where shards are moved at random.
 /// Hurried ones replace a store that was away for a moment.
-fn schedule(seed: u64, profile: Profile) -> Option<Policy> {
+fn schedule(seed: u64, profile: Profile, is_placed: bool) -> Option<Policy> {
     let mut rng = Rng::new(seed ^ 0x5C4E_D01E);
     let may = matches!(profile, Profile::Everything | Profile::Moves | Profile::Splits);
     let policy = Policy {
@@ -155,14 +179,16 @@ fn schedule(seed: u64, profile: Profile) -> Option<Policy> {
             leaders: rng.range(1, 4) as usize,
         },
     };
-    (may && rng.one_in(2)).then_some(policy)
+    (is_placed || may && rng.one_in(2)).then_some(policy)
 }
 
 /// Everything that a seed decides before the start.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Stores.
+    /// Stores that the cluster begins with.
     pub nodes: u64,
+    /// Machines that are no stores at first, and may ask to be.
+    pub spares: u64,
     /// Data shards.
     pub shards: u16,
     /// Replicas of each data shard, if there are as many stores.
@@ -209,11 +235,18 @@ impl Plan {
         let full = options.size == Size::Full;
         let sizes: &[u64] = match (full, profile) {
             (true, Profile::Everything | Profile::Moves | Profile::Splits) => &[3, 3, 3, 3, 4, 5, 5, 5, 6, 7],
+            (true, Profile::Placement) => &[3, 4, 5, 5, 6, 6, 7],
             (true, _) => &[1, 2, 3, 3, 3, 3, 4, 5, 5, 7],
             (false, _) => &[1, 2, 3, 3, 3, 3, 3, 3, 4, 5],
         };
         let nodes = options.nodes.unwrap_or(*rng.pick(sizes));
-        let shards = options.shards.unwrap_or(*rng.pick(&[1, 1, 2, 3, 4]));
+        let shards = *rng.pick(&[1, 1, 2, 3, 4]);
+        let shards = match profile {
+            // Groups need something to share.
+            Profile::Placement => Rng::new(seed ^ 0x5AAD).range(2, 9) as u16,
+            _ => shards,
+        };
+        let shards = options.shards.unwrap_or(shards);
         let tick_us = *rng.pick(&[10_000, 20_000, 50_000]);
         let election_ticks = *rng.pick(&[6, 10, 10, 14]);
         let calm = profile == Profile::Calm;
@@ -284,9 +317,20 @@ impl Plan {
                 faults.push((Fault::Members, apart.range(2, 8)));
             }
         }
+        let placing = placing(seed, profile);
+        if let Some(Placing { faults: further, .. }) = &placing {
+            faults.extend(further);
+            if profile == Profile::Placement && apart.one_in(2) {
+                faults.push((Fault::Split, apart.range(2, 6)));
+            }
+            if profile == Profile::Placement && apart.one_in(4) {
+                faults.push((Fault::Members, apart.range(1, 4)));
+            }
+            faults.retain(|(fault, _)| *fault != Fault::Rot);
+        }
         // Where disks rot nothing moves yet: see docs/testing.md.
         let store = StoreOptions {
-            schedule: schedule(seed, profile)
+            schedule: schedule(seed, profile, placing.is_some())
                 .filter(|_| faults.iter().all(|(fault, _)| *fault != Fault::Rot)),
             ..store
         };
@@ -349,6 +393,7 @@ impl Plan {
         let whole = full && options.is_whole();
         Self {
             nodes,
+            spares: placing.map_or(0, |placing| placing.spares),
             shards,
             replicas,
             fault_us: options.fault_ms.unwrap_or(fault_ms) * 1000,
@@ -393,7 +438,7 @@ fn is_used(faults: &[(Fault, u64)], only: Option<&Vec<Fault>>, fault: Fault) -> 
 /// Most seeds use about half of the kinds, so that one cannot hide what another would find.
 fn faults_of(profile: Profile, rng: &mut Rng) -> Vec<(Fault, u64)> {
     let mut allowed = profile.faults();
-    allowed.retain(|fault| !matches!(fault, Fault::Members | Fault::Split));
+    allowed.retain(|fault| !matches!(fault, Fault::Members | Fault::Split) && !fault.is_placement());
     let all = rng.one_in(4);
     let mut used = Vec::new();
     for fault in &allowed {

@@ -22,6 +22,9 @@ pub enum Profile {
     Moves,
     /// Shards are split, and move, while processes die and the network is divided.
     Splits,
+    /// Groups join and leave, stores are born, drained and removed, while the schedulers carry the shards to where they
+    /// are to be and processes die in the middle of it.
+    Placement,
     /// All of it at once.
     Everything,
 }
@@ -122,9 +125,38 @@ const SPLITS: &[Fault] = &[
     Fault::DieAtStart,
 ];
 
+const PLACEMENT: &[Fault] = &[
+    Fault::Place,
+    Fault::Drain,
+    Fault::Birth,
+    Fault::MidChange,
+    Fault::Members,
+    Fault::Split,
+    Fault::Kill,
+    Fault::PowerLoss,
+    Fault::DieInLog,
+    Fault::KillAll,
+    Fault::Shutdown,
+    Fault::Pause,
+    Fault::Partition,
+    Fault::OneWay,
+    Fault::CutLink,
+    Fault::BreakLink,
+    Fault::Succession,
+    Fault::DieInSnapshot,
+    Fault::StallDisk,
+    Fault::WallJump,
+    Fault::Drift,
+    Fault::Loss,
+    Fault::Repetition,
+    Fault::Delay,
+    Fault::Reordering,
+    Fault::DieAtStart,
+];
+
 impl Profile {
     /// All profiles.
-    pub const ALL: [Profile; 8] = [
+    pub const ALL: [Profile; 9] = [
         Profile::Calm,
         Profile::Lossy,
         Profile::Crashy,
@@ -132,6 +164,7 @@ impl Profile {
         Profile::Clock,
         Profile::Moves,
         Profile::Splits,
+        Profile::Placement,
         Profile::Everything,
     ];
 
@@ -146,6 +179,7 @@ impl Profile {
             Profile::Clock => "clock",
             Profile::Moves => "moves",
             Profile::Splits => "splits",
+            Profile::Placement => "placement",
             Profile::Everything => "everything",
         }
     }
@@ -161,8 +195,9 @@ impl Profile {
             Profile::Clock => CLOCK.to_vec(),
             Profile::Moves => MOVES.to_vec(),
             Profile::Splits => SPLITS.to_vec(),
+            Profile::Placement => PLACEMENT.to_vec(),
             Profile::Everything => {
-                let mut all = [NETWORK, DEATH, DISK, CLOCK, MOVES, SPLITS].concat();
+                let mut all = [NETWORK, DEATH, DISK, CLOCK, MOVES, SPLITS, PLACEMENT].concat();
                 all.sort_unstable();
                 all.dedup();
                 all

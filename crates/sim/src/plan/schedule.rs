@@ -55,7 +55,7 @@ impl Schedule {
         } else {
             rng.range(1_000, self.gap_us(plan) * 2)
         };
-        let node = rng.below(plan.nodes) as usize;
+        let node = rng.below(plan.nodes + plan.spares) as usize;
         let mut left = rng.below(total);
         let (fault, _) = striking().find(|(_, weight)| {
             let found = left < *weight;

@@ -248,13 +248,14 @@ impl Workload {
     }
 
     /// The tasks of the last phase: a write on every shard through every node.
-    pub(crate) fn last_writes(&self) -> Vec<LastTask> {
+    pub(crate) fn last_writes(&self, is_of_cluster: impl Fn(usize) -> bool) -> Vec<LastTask> {
         let mut tasks = Vec::new();
         let mut shard = None;
         for (key, spec) in self.keys.iter().enumerate() {
             if shard != Some(spec.shard) {
                 shard = Some(spec.shard);
-                tasks.extend((0..self.nodes).map(|node| LastTask::Write { key, node }));
+                let nodes = (0..self.nodes).filter(|node| is_of_cluster(*node));
+                tasks.extend(nodes.map(|node| LastTask::Write { key, node }));
             }
         }
         tasks

@@ -3,9 +3,10 @@
 use quorate_proto::PeerMessage;
 use quorate_storage::engine::BatchSeq;
 
+use crate::placement::Stage;
 use crate::plan::Strike;
 use crate::plot::Step;
-use crate::script::Stage;
+use crate::script;
 use crate::workload::LastTask;
 
 #[derive(Debug)]
@@ -99,10 +100,12 @@ pub(crate) enum Event {
         hot: usize,
         left: u64,
     },
+    /// The operator of the placement looks at something again.
+    Placement(Stage),
     /// A node asks for ids.
     TakeIds,
     /// Something happens to a call of a script's client.
-    Caller(Stage),
+    Caller(script::Stage),
     /// The last phase asks, perhaps again.
     Last {
         task: LastTask,

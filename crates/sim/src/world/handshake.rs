@@ -18,6 +18,7 @@ pub(crate) struct Unmounted {
     identity: Identity,
     disk: SimDisk,
     engine: ModelDisk,
+    is_formatted: bool,
 }
 
 impl Node {
@@ -85,6 +86,7 @@ impl World {
             identity: state.identity,
             disk: std::mem::replace(&mut state.disk, SimDisk::new(seed)),
             engine: std::mem::replace(&mut state.engine, ModelDisk::new()),
+            is_formatted: std::mem::take(&mut state.is_formatted),
         };
         state.identity.incarnation = Incarnation(u128::from(seed));
         state.unmounted.get_or_insert(own);
@@ -96,6 +98,7 @@ impl World {
         assert!(!state.is_up(), "node {} runs", node + 1);
         if let Some(own) = state.unmounted.take() {
             (state.identity, state.disk, state.engine) = (own.identity, own.disk, own.engine);
+            state.is_formatted = own.is_formatted;
         }
     }
 }

@@ -7,6 +7,7 @@ use quorate_store::Input;
 use super::{Event, World};
 use crate::node::Death;
 use crate::oracle::Violation;
+use crate::placement::Standing;
 use crate::process::{Process, Startup, Stop};
 use crate::rng::hash_bytes;
 
@@ -17,7 +18,8 @@ const MAINTAIN_STEPS: usize = 3_000;
 
 impl World {
     pub(super) fn start(&mut self, node: usize) -> Result<(), Violation> {
-        if self.nodes[node].is_up() || self.nodes[node].held_down {
+        let state = &self.nodes[node];
+        if state.is_up() || state.held_down || state.standing == Standing::Unborn {
             return Ok(());
         }
         if !self.healing && self.rng.chance(self.plan.die_at_start_ppm) {
@@ -41,6 +43,7 @@ impl World {
             bootstrap: &self.bootstrap,
             disk: &state.disk,
             engine: &state.engine,
+            is_formatted: state.is_formatted,
             is_damaged: state.is_damaged,
         };
         let started = Process::start(&startup, times);
@@ -75,6 +78,7 @@ impl World {
             }
         }
         self.nodes[node].process = Some(process);
+        self.nodes[node].is_formatted = true;
         self.status[node].clear();
         self.plan_tick(node);
         self.queue.push(
@@ -129,11 +133,12 @@ impl World {
                     Death::PowerLoss
                 }
             }
-            // The controller told it that its id is gone (P7).
-            Stop::Broken(text) if state.is_gone && text.contains("was removed") => {
+            // It was given up, and comes back all the same.
+            Stop::Gone if state.is_gone => {
                 state.held_down = true;
                 Death::Kill
             }
+            Stop::Gone => return self.told_gone(node),
             Stop::Log(text) | Stop::Engine(text) | Stop::Broken(text) => return broken(text),
         };
         self.die(node, how, "stops");
@@ -175,6 +180,7 @@ impl World {
         self.network.forget(node);
         self.callers_lost(node);
         self.id_takers.lost(node);
+        self.placement.lost(node);
         for asker in self.workload.lost(node) {
             self.asked(asker, false);
         }

@@ -21,6 +21,7 @@ use crate::node::Node;
 use crate::operator::Operator;
 use crate::oracle::{Oracles, Violation};
 use crate::overviews::Overviews;
+use crate::placement::{Placement, PlacementCounts, Standing};
 use crate::plan::{Fault, Plan, Schedule};
 use crate::plot::Plots;
 use crate::queue::Queue;
@@ -55,6 +56,8 @@ pub struct Counts {
     pub elections: u64,
     /// Digests compared.
     pub digests: u64,
+    /// What became of the placement.
+    pub placement: PlacementCounts,
 }
 
 /// A simulated cluster.
@@ -80,6 +83,7 @@ pub struct World {
     /// Who wants shards elsewhere.
     pub(crate) operator: Operator,
     pub(crate) id_takers: IdTakers,
+    pub(crate) placement: Placement,
     /// The bytes of messages are counted.
     pub(crate) counts_bytes: bool,
     pub(crate) oracles: Oracles,
@@ -112,7 +116,7 @@ impl World {
             shards: plan.shards,
             replicas: plan.replicas,
         };
-        let nodes: Vec<Node> = stores
+        let mut nodes: Vec<Node> = stores
             .iter()
             .map(|store| {
                 let incarnation = Incarnation(u128::from(rng.next_u64()));
@@ -128,6 +132,18 @@ impl World {
                 )
             })
             .collect();
+        // Whoever comes later has an identity of its own then.
+        for at in plan.nodes..plan.nodes + plan.spares {
+            let identity = Identity {
+                cluster,
+                store: StoreId(at + 1),
+                incarnation: Incarnation(0),
+            };
+            let clock = Clock::new(&mut rng, plan.store.clock_drift_max);
+            let mut node = Node::new(identity, rng.next_u64(), clock);
+            node.standing = Standing::Unborn;
+            nodes.push(node);
+        }
         let all = stores.iter().flat_map(|store| bootstrap.descriptors(*store));
         let mut routes: Vec<_> = all
             .filter(|descriptor| descriptor.start_slot < descriptor.end_slot)
@@ -142,6 +158,7 @@ impl World {
         routes.sort_by_key(|route| route.shard);
         routes.dedup();
         let mut oracles = Oracles::default();
+        oracles.configs.begins(&bootstrap);
         for route in &routes {
             let slots = (route.start_slot, route.end_slot);
             oracles.ranges.begins(route.shard, 1, slots);
@@ -172,6 +189,7 @@ impl World {
             filters: Filters::default(),
             operator: Operator::default(),
             id_takers: IdTakers::new(seed),
+            placement: Placement::new(seed),
             plots: Plots::default(),
             counts_bytes: false,
             oracles,
@@ -373,6 +391,10 @@ impl World {
             }
             Event::Burst { client, hot, left } => {
                 self.next_request(Asker::Burst { client, hot, left });
+                Ok(())
+            }
+            Event::Placement(stage) => {
+                self.placement_goes_on(stage);
                 Ok(())
             }
             Event::TakeIds => {

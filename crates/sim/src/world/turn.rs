@@ -7,6 +7,7 @@ use crate::id_takers::IdTakers;
 use crate::node::Death;
 use crate::operator::Operator;
 use crate::oracle::Violation;
+use crate::placement::Placement;
 use crate::process::Turn;
 use crate::script::Callers;
 use crate::workload::node_of;
@@ -71,6 +72,7 @@ impl World {
             self.observe(node, &turn, result.is_ok())?;
         }
         self.hunt(node);
+        self.lurk(node);
         let begin_sync = turn.begin_sync;
         for (to, message) in turn.sends {
             self.send(node, node_of(to), message);
@@ -88,6 +90,8 @@ impl World {
             });
             if IdTakers::is_theirs(*id) {
                 self.id_takers.answered(node, *id, outcome)?;
+            } else if Placement::is_theirs(*id) {
+                self.placement_answered(node, *id, outcome)?;
             } else if Operator::is_theirs(*id) {
                 self.operator.told(*id, outcome);
             } else if Callers::is_theirs(*id) {

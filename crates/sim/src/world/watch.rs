@@ -7,7 +7,7 @@ use quorate_store::ReplicaStatus;
 use quorate_store::rsm::CONTROLLER;
 
 use super::World;
-use crate::oracle::{Leases, Standing, Violation, coverage};
+use crate::oracle::{Leases, Standing, Violation, coverage, decides};
 use crate::process::Turn;
 
 /// Ticks after which log GC must have done something, on a disk that needs no time.
@@ -23,12 +23,15 @@ impl World {
             self.oracles.logged(node, op)?;
         }
         self.check_leaving(node, turn)?;
+        let mut is_decided = false;
         for (shard, entry) in &turn.applied {
             self.counts.applied += 1;
+            let is_first = self.oracles.applied((node, *shard), entry)?;
             // What shard 0 holds is not the clients', and it is emptied now and then.
-            if self.oracles.applied((node, *shard), entry)? && *shard != ShardId(0) {
+            if is_first && *shard != CONTROLLER {
                 self.workload.applied(self.now_us, *shard, entry);
             }
+            is_decided |= is_first && decides(*shard, entry);
             // It may have answered before it stepped down or died.
             let led = |status: &ReplicaStatus| (status.shard, status.role) == (*shard, Role::Leader);
             if self.status[node].iter().any(led) {
@@ -37,6 +40,9 @@ impl World {
         }
         if !lives {
             return Ok(());
+        }
+        if is_decided {
+            self.check_decided(node)?;
         }
         let times = self.nodes[node].clock.times(self.now_us);
         let Some(process) = &self.nodes[node].process else {
