@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use quorate_proto::GroupId;
+use quorate_raft::mutant;
 use quorate_storage::ShardId;
 
 /// Which shards get which group, so that no group holds two shards more than another, every shard has a group that
@@ -30,7 +31,9 @@ pub fn balance(groups: &[GroupId], owners: &BTreeMap<ShardId, Option<GroupId>>) 
     let (share, odd) = (owners.len() / held.len(), owners.len() % held.len());
     let mut by_size: Vec<GroupId> = held.keys().copied().collect();
     // Stable: equal ones stay in the order of their ids.
-    by_size.sort_by_key(|group| std::cmp::Reverse(held[group].len()));
+    if !mutant!("odd-shards-to-whoever-comes-first") {
+        by_size.sort_by_key(|group| std::cmp::Reverse(held[group].len()));
+    }
     let share_of = |at: usize| share + usize::from(at < odd);
     for (at, group) in by_size.iter().enumerate() {
         let Some(shards) = held.get_mut(group) else {

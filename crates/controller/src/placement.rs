@@ -125,7 +125,8 @@ fn join(config: &Config, groups: &Groups) -> Result<Delta, CommandError> {
         return Err(CommandError::OutOfRange);
     }
     let mut placed: BTreeSet<StoreId> = config.groups.values().flatten().copied().collect();
-    if !groups.values().flatten().all(|store| placed.insert(*store)) {
+    let is_free = |store: &StoreId| placed.insert(*store) || mutant!("store-in-two-groups");
+    if !groups.values().flatten().all(is_free) {
         return Err(CommandError::StoreElsewhere);
     }
     Ok(grouped(config, groups))
@@ -135,8 +136,13 @@ fn join(config: &Config, groups: &Groups) -> Result<Delta, CommandError> {
 fn grouped(config: &Config, groups: &Groups) -> Delta {
     let mut all = config.groups.clone();
     all.extend(groups.clone());
+    let shards = if mutant!("join-shares-nothing-out") {
+        BTreeMap::new()
+    } else {
+        shared_out(config, &all)
+    };
     Delta {
-        shards: shared_out(config, &all),
+        shards,
         groups: groups
             .iter()
             .map(|(group, stores)| (*group, Some(stores.clone())))
@@ -150,8 +156,13 @@ fn leave(config: &Config, groups: &BTreeSet<GroupId>) -> Result<Delta, CommandEr
     }
     let mut left = config.groups.clone();
     left.retain(|group, _| !groups.contains(group));
+    let shards = if mutant!("leave-keeps-the-owners") {
+        BTreeMap::new()
+    } else {
+        shared_out(config, &left)
+    };
     Ok(Delta {
-        shards: shared_out(config, &left),
+        shards,
         groups: groups.iter().map(|group| (*group, None)).collect(),
     })
 }
@@ -219,6 +230,7 @@ fn split(config: &Config, parent: ShardId, child: ShardId, slot: u16) -> Result<
     };
     let right = Place {
         start_slot: slot,
+        group: place.group.filter(|_| !mutant!("split-off-without-a-group")),
         ..*place
     };
     Ok(Delta {

@@ -78,8 +78,10 @@ impl Controller {
     }
 
     pub(crate) fn push_config(&mut self, delta: Delta, rows: &mut RowChanges) {
-        let (row, value) = rows::config_row(self.history.newest().num + 1, &delta);
-        rows.push((row, Some(value)));
+        if !mutant!("config-not-written") {
+            let (row, value) = rows::config_row(self.history.newest().num + 1, &delta);
+            rows.push((row, Some(value)));
+        }
         self.history.push(delta);
     }
 
@@ -181,6 +183,7 @@ impl StateMachine for Controller {
                     self.history.push(delta);
                 }
                 rows::NEXT_ID => self.next_id = rows::read_next_id(value)?,
+                rows::TIMESTAMPS if mutant!("timestamps-begin-anew-at-a-start") => {}
                 rows::TIMESTAMPS => self.timestamps = Timestamps::loaded(rows::read_timestamps(value)?),
                 [rows::SERVICE, ..] => {
                     let (store, service) = rows::read_service(row, value)?;

@@ -49,7 +49,9 @@ impl Controller {
         if !self.is_known(record.store) {
             return Err(CommandError::UnknownStore);
         }
-        self.check_removed(record.store)?;
+        if !mutant!("removed-store-registers") {
+            self.check_removed(record.store)?;
+        }
         check(record)?;
         let known = self.stores.get(&record.store);
         if known.is_some_and(|known| known.incarnation != record.incarnation)
@@ -81,7 +83,10 @@ impl Controller {
         }
         check(record)?;
         let mut known = self.stores.values();
-        let known = known.find(|known| known.incarnation == record.incarnation);
+        let is_known = |known: &&StoreRecord| {
+            known.incarnation == record.incarnation && !mutant!("an-id-for-each-question")
+        };
+        let known = known.find(is_known);
         let store = match known {
             Some(known) => known.store,
             // Stores are counted by themselves. None is ever forgotten, so no id is given twice.
@@ -140,7 +145,9 @@ impl Controller {
             if before != Service::Draining {
                 return Err(CommandError::NotDraining);
             }
-            if let Some(delta) = placement::removal(self.history.newest(), store)? {
+            if let Some(delta) = placement::removal(self.history.newest(), store)?
+                && !mutant!("removed-store-stays-in-its-group")
+            {
                 self.push_config(delta, rows);
             }
             self.forget_addresses(store, rows);
@@ -187,11 +194,18 @@ impl Controller {
 
     /// Whether a store may be removed, as far as its leader has heard: which the log does not say.
     pub(crate) fn consider_removal(&self, reign: Option<Reign>, store: StoreId) -> Result<(), CommandError> {
-        if self.service(store) != Service::Draining {
-            // Applying says what is wrong.
+        // Applying says that it is unknown, or removed already.
+        if !self.is_known(store) || self.check_removed(store).is_err() {
             return Ok(());
         }
         let reign = reign.ok_or(CommandError::NotHeardYet)?;
+        // It is not enough that applying says so: the command that has it drained may stand before this one in the log.
+        if self.service(store) != Service::Draining {
+            return Err(CommandError::NotDraining);
+        }
+        if mutant!("removed-while-it-holds-replicas") {
+            return Ok(());
+        }
         let overview = self.heard_in(reign).filter(|overview| overview.map.is_complete());
         let overview = overview.ok_or(CommandError::NotHeardYet)?;
         let held = overview

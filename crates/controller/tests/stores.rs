@@ -346,11 +346,11 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
         now_us: seconds * 1_000_000,
     };
     let considered = |hosted: &Hosted, seconds| hosted.machine.consider(Some(reign(seconds)), &remove);
-    assert_eq!(
-        considered(&hosted, 1),
-        Ok(()),
-        "applying says that it is not draining"
-    );
+    // Found by seed 1015 of profile placement. Nobody led the controller while a store was to be drained and then, before
+    // there was an answer, removed; the next leader proposed both in one turn. It took the removal of a store that it did not
+    // know to be drained for a mistake that applying would find; but then the store was being drained, and it was removed
+    // with all that it held.
+    assert_eq!(considered(&hosted, 1), Err(CommandError::NotDraining));
     set(&mut hosted, 5, Service::Draining);
     let not_yet = Err(CommandError::NotHeardYet);
     assert_eq!(considered(&hosted, 1), not_yet);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{ForwardBody, Manage, SplitIds};
+use quorate_proto::{ForwardBody, Manage, Service, SplitIds};
 use quorate_raft::{ReplicaId, Role};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::{ClientOutcome, ClientRequest, Input, RequestId, RouteMode, Target};
@@ -76,8 +76,12 @@ impl World {
         let (mut add, mut remove) = (Vec::new(), Vec::new());
         // Rarely everybody at once.
         let part = *self.fault_rng.pick(&[2, 3, 3, 4, 6]);
-        let stores = (0..self.nodes.len()).filter(|node| self.is_of_cluster(*node));
-        let stores: Vec<StoreId> = stores.map(|node| self.nodes[node].identity.store).collect();
+        // Nobody puts something on a store by hand that is to be emptied: it may be removed before it is known to be there.
+        let stores: Vec<StoreId> = (0..self.nodes.len())
+            .filter(|node| self.is_of_cluster(*node))
+            .map(|node| self.nodes[node].identity.store)
+            .filter(|store| held.contains(store) || self.oracles.configs.service(*store) == Service::Active)
+            .collect();
         for store in stores {
             if !self.fault_rng.one_in(part) {
                 continue;

@@ -271,7 +271,9 @@ impl<E: Engine> Store<E> {
             batch,
         } in over
         {
-            self.drop_later(spaces, batch);
+            if !mutant!("moved-data-kept") {
+                self.drop_later(spaces, batch);
+            }
             self.log_ops.push(LogOp::Tombstone { shard, replica });
         }
         if !self.erasing.is_empty() {

@@ -1,5 +1,6 @@
 //! The replica checker: every shard has as many replicas as it is to have, on stores of its group that are there.
 
+use quorate_raft::mutant;
 use quorate_storage::{ShardId, StoreId};
 
 use super::view::{ClusterView, Condition, Load, ShardView};
@@ -16,7 +17,9 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
     let fault = |store: StoreId| match view.condition(store) {
         Condition::Down => Some(Reason::Down),
         Condition::Draining => Some(Reason::Draining),
-        Condition::Up | Condition::Away => (!is_in_group(store)).then_some(Reason::Misplaced),
+        Condition::Up | Condition::Away => {
+            (!is_in_group(store) && !mutant!("misplaced-replica-stays")).then_some(Reason::Misplaced)
+        }
     };
     let (mut remove, mut stays): (Vec<StoreId>, Vec<StoreId>) =
         members.iter().partition(|store| fault(**store).is_some());
@@ -78,7 +81,9 @@ fn best_target(
 ) -> Option<StoreId> {
     let can = |store: &StoreId| {
         let is_member = of.members.iter().any(|member| member.store == *store);
-        view.condition(*store) == Condition::Up && !is_member && !stays.contains(store)
+        let takes = view.condition(*store) == Condition::Up
+            || view.condition(*store) == Condition::Draining && mutant!("replica-for-a-store-that-drains");
+        takes && !is_member && !stays.contains(store)
     };
     let targets = group.iter().copied().filter(can);
     targets.min_by_key(|store| {

@@ -25,6 +25,8 @@ const GONE: &str = "a store that was removed stays so";
 #[derive(Debug, Default)]
 pub(crate) struct Configs {
     known: Controller,
+    /// By number.
+    all: Vec<Config>,
 }
 
 /// Whether an entry of the controller's shard may change what is decided.
@@ -47,6 +49,16 @@ impl Configs {
     pub(crate) fn begins(&mut self, bootstrap: &Bootstrap) {
         let begin = ControlCommand::Bootstrap(bootstrap.first_state());
         self.known.apply(0, &begin, &mut Vec::new());
+        let history = self.known.history();
+        self.all = (0..=history.newest().num)
+            .map(|num| history.query(num as i64))
+            .collect();
+    }
+
+    /// The config of a number, and the newest for any that there is none of.
+    pub(crate) fn of(&self, num: i64) -> &Config {
+        let known = usize::try_from(num).ok().and_then(|num| self.all.get(num));
+        known.unwrap_or(self.newest())
     }
 
     /// The newest config.
@@ -59,18 +71,24 @@ impl Configs {
         self.known.service(store)
     }
 
-    /// What the controller's state is now.
-    pub(crate) fn seen(&mut self, now: Controller, counts: &mut PlacementCounts) -> Result<(), Violation> {
+    /// What the controller's state is now. Returns the stores that were removed since.
+    pub(crate) fn seen(
+        &mut self,
+        now: Controller,
+        counts: &mut PlacementCounts,
+    ) -> Result<Vec<StoreId>, Violation> {
         let (before, after) = (self.known.history().deltas(), now.history().deltas());
         if !after.starts_with(before) {
             let detail = format!("{after:?} after {before:?}");
             return Err(Violation::new(FIXED, detail));
         }
         let mut config = self.newest().clone();
+        let mut all = Vec::new();
         for delta in &after[before.len()..] {
             let earlier = config.clone();
             config.change(delta);
             check_next(&earlier, delta, &config, counts)?;
+            all.push(config.clone());
         }
         if config != *now.history().newest() {
             let detail = format!("{:?}, and the deltas come to {config:?}", now.history().newest());
@@ -88,15 +106,20 @@ impl Configs {
                 ));
             }
         }
+        let mut removed = Vec::new();
         for store in now.stores().keys() {
             match (self.known.service(*store), now.service(*store)) {
                 (Service::Active, Service::Draining) => counts.drains += 1,
-                (was, Service::Removed) if was != Service::Removed => counts.removals += 1,
+                (was, Service::Removed) if was != Service::Removed => {
+                    counts.removals += 1;
+                    removed.push(*store);
+                }
                 _ => {}
             }
         }
         self.known = now;
-        Ok(())
+        self.all.append(&mut all);
+        Ok(removed)
     }
 }
 

@@ -48,6 +48,8 @@ impl World {
                 remove: BTreeSet::new(),
             },
             9 => PlacementCommand::Rebalance,
+            // Refused, unless it has left its group meanwhile.
+            10 => PlacementCommand::Join(BTreeMap::from([(GroupId(10), placed)])),
             _ => PlacementCommand::Move {
                 shard: self.any_shard(config)?,
                 group,
