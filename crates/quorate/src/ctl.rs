@@ -291,7 +291,7 @@ fn row_of(rows: &[Map<String, Value>], shard: u64) -> Option<&Map<String, Value>
     rows.iter().find(|row| row["shard"] == json!(shard))
 }
 
-/// Asks for a change and waits until the stores that hold the shard are those that are wanted.
+/// Asks for a change and waits until the stores that hold the shard are those that are wanted, and all of them vote.
 fn change(
     target: &Target,
     verb: &str,
@@ -314,14 +314,21 @@ fn change(
     wanted.extend(add);
     wanted.retain(|store| !remove.contains(store));
     let deadline = Instant::now() + Duration::from_secs(wait.seconds);
-    let mut done_at = None;
+    let mut unlisted_since = None;
     loop {
-        if held(target, shard)?.as_ref() == Some(wanted) {
-            // The controller's map follows at once, unless nobody leads it: that is no reason to wait.
-            done_at.get_or_insert_with(|| Instant::now() + MAP_PATIENCE);
-        }
-        let is_listed = || stores_of(&mapped(target), shard).as_ref() == Some(wanted);
-        if done_at.is_some_and(|at| Instant::now() >= at || is_listed()) {
+        let map = mapped(target);
+        let is_done = match row_of(&map, shard) {
+            Some(row) => {
+                unlisted_since = None;
+                stores_of(&map, shard).as_ref() == Some(wanted) && is_settled(row)
+            }
+            // Nobody leads the controller, and the node knows who holds the shard and not who votes: better than nothing.
+            None => {
+                let since = *unlisted_since.get_or_insert_with(Instant::now);
+                since.elapsed() >= MAP_PATIENCE && held(target, shard)?.as_ref() == Some(wanted)
+            }
+        };
+        if is_done {
             said(json, shard, "done");
             return Ok(());
         }
@@ -334,6 +341,12 @@ fn change(
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// Whether all that hold a shard vote, and in one configuration: no change is under way.
+fn is_settled(row: &Map<String, Value>) -> bool {
+    let is_empty = |field: &str| row[field].as_array().is_some_and(Vec::is_empty);
+    is_empty("learners") && is_empty("joint")
 }
 
 /// The stores that hold a shard, by the node's own word; none if it does not list it, as shard 0.
