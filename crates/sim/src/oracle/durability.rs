@@ -30,6 +30,11 @@ impl Durable {
         }
     }
 
+    /// A snapshot up to `index` took the place of what it had, which was not what others had there.
+    pub(crate) fn reset(&mut self, at: At, index: Index) {
+        self.appended(at, index.next());
+    }
+
     /// A process found `after` where `before` was written.
     pub(crate) fn restarted(&mut self, at: At, before: &Mirror, after: &Mirror) -> Result<(), Violation> {
         let vouched = self.0.get(&at).copied().unwrap_or_default();
@@ -91,6 +96,12 @@ mod tests {
             oracle.restarted(at, &before, &log(&[2, 2])),
             Ok(()),
             "its replacement was not acknowledged"
+        );
+        oracle.reset(at, Index(2));
+        assert_eq!(
+            oracle.restarted(at, &before, &log(&[2])),
+            Ok(()),
+            "a snapshot of what others had instead took its place"
         );
     }
 }

@@ -149,6 +149,7 @@ impl Oracles {
             LogOp::Reset { shard, index, term } => {
                 let at = (node, *shard);
                 self.append_only.reset(at);
+                self.durability.reset(at, *index);
                 self.mirrors.entry(at).reset(*index, Some(*term));
             }
             LogOp::Compact { shard, index, term } => {
