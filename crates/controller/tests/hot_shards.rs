@@ -108,6 +108,19 @@ fn the_number_of_shards_does_not_outweigh_what_is_asked_of_them() {
     }
 }
 
+/// As many as there are on a node that was alone when the others joined.
+#[test]
+fn shards_that_are_neither_hot_nor_cold_are_spread() {
+    let mut view = loaded(&[(1, 330); 8]);
+    for _ in 0..10 {
+        let operators = operators(&view, &UNLIMITED);
+        carry_out(&mut view, operators);
+    }
+    let mut loads = served(&view);
+    loads.sort_unstable();
+    assert_eq!(loads, [660, 990, 990]);
+}
+
 /// Whatever is asked of the shards, it comes to rest, and hot shards could not be shared out much better by one step.
 #[test]
 fn any_load_comes_to_rest() {

@@ -60,7 +60,8 @@ fn check(load: Load, cluster: &Cluster) {
     judge(&sent, |key| reader.read(key)).check();
 }
 
-/// Until the controller knows all shards, its own too, to be held so by voters, and each store to lead its share.
+/// Until the controller knows all shards, its own too, to be held so by voters, and each store to lead its share: what is
+/// asked of the shards counts more than their number.
 fn wait_held(cluster: &Cluster, via: usize, stores: &[u64]) {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -74,7 +75,7 @@ fn wait_held(cluster: &Cluster, via: usize, stores: &[u64]) {
         let (most, least) = (stores.iter().map(leads).max(), stores.iter().map(leads).min());
         if rows.len() == usize::from(SHARDS) + 1
             && rows.iter().all(is_held)
-            && most.zip(least).is_some_and(|(most, least)| most - least <= 1)
+            && most.zip(least).is_some_and(|(most, least)| most - least <= 2)
         {
             return;
         }

@@ -268,6 +268,9 @@ fn run(clients: usize, rest: Duration, calm: Duration) {
         };
         assert_eq!(replicas(store), wanted, "store {store}: {held:?}");
     }
+    let (errors, started) = (load.errors(), load.started);
+    let sent = load.finish();
+    // Nothing is asked of the shards any more: only their number counts.
     let deadline = Instant::now() + PATIENCE;
     loop {
         let rows = asked(&cluster, "stores");
@@ -287,8 +290,6 @@ fn run(clients: usize, rest: Duration, calm: Duration) {
         assert!(Instant::now() < deadline, "{rows:#?}");
         std::thread::sleep(Duration::from_millis(200));
     }
-    let (errors, started) = (load.errors(), load.started);
-    let sent = load.finish();
     println!(
         "{clients} clients over {SHARDS} shards, each rests {} ms after an append; {} cores",
         rest.as_millis(),

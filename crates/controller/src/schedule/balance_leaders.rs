@@ -1,12 +1,12 @@
 //! Balance-leader: the stores of a group lead equally many shards, by number and not by size.
 //!
-//! Hot shards are led by whoever has less to do (`hot_shards.rs`), however many that makes.
+//! What is asked of the shards goes before (`hot_shards.rs`), however many that makes.
 
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::CONTROLLER;
 
 use super::balance_shards::DEAD_BAND;
-use super::hot_shards::is_cold;
+use super::hot_shards::is_bearable;
 use super::view::{ClusterView, Condition, Load, ShardView};
 use super::{Operator, Reason, Task};
 
@@ -24,8 +24,9 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
     let to: StoreId = targets(view, of).min_by_key(|store| (load.leaders(*store), *store))?;
     let is_leaving = view.condition(of.leader) == Condition::Draining;
     // Whoever leads the controller next hears all anew: that is not worth a lead more or less.
-    let is_uneven =
-        load.leaders(to) + DEAD_BAND <= load.leaders(of.leader) && shard != CONTROLLER && is_cold(of);
+    let is_uneven = load.leaders(to) + DEAD_BAND <= load.leaders(of.leader)
+        && shard != CONTROLLER
+        && is_bearable(load, of, to);
     (is_leaving || is_uneven).then_some(Operator {
         shard,
         epoch: of.epoch,

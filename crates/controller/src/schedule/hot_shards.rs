@@ -12,26 +12,26 @@ use super::{Operator, Reason, Task, balance_leaders};
 
 /// Operations per second from which on a shard is placed by them.
 const HOT: u64 = 500;
-/// Below so many a shard is placed by number. Between the two it stays where it is, or one of about so many would be placed
-/// now by this, now by that.
+/// Below so many they do not matter.
 const COLD: u64 = HOT / 2;
 /// The difference that is left alone: an eighth of what the busier store serves.
 const DEAD_BAND: u64 = 8;
 
-pub(super) fn is_cold(of: &ShardView) -> bool {
-    of.load < COLD
+/// Whether a store has clearly less to do with the shard than the leader's has now; or the shard makes no difference.
+pub(super) fn is_bearable(load: &Load, of: &ShardView, to: StoreId) -> bool {
+    let before = load.served(of.leader);
+    let after = load.served(to).saturating_add(of.load);
+    of.load < COLD || after <= before - before / DEAD_BAND
 }
 
-/// Another member leads, if that one is then clearly less busy than the leader's store is now.
+/// Another member leads, if that one can bear it.
 pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardView) -> Option<Operator> {
     if of.load < HOT || shard == CONTROLLER {
         return None;
     }
     let targets = balance_leaders::targets(view, of);
     let to: StoreId = targets.min_by_key(|store| (load.served(*store), *store))?;
-    let before = load.served(of.leader);
-    let after = load.served(to).saturating_add(of.load);
-    (after <= before - before / DEAD_BAND).then_some(Operator {
+    is_bearable(load, of, to).then_some(Operator {
         shard,
         epoch: of.epoch,
         task: Task::Leader { to },
