@@ -9,6 +9,7 @@ use quorate_client::resp::Reply;
 use quorate_client::{Command, Error, Options};
 
 use crate::cli::{Failure, UNKNOWN};
+use crate::output;
 
 /// Whom to ask.
 #[derive(Args, Clone, Debug)]
@@ -76,8 +77,10 @@ pub struct DeleteArgs {
 /// Prints the value; exit code 1 if the key is absent.
 pub fn get(args: GetArgs) -> Result<(), Failure> {
     match connect(&args.target)?.run(async |client| client.get(&args.key).await)? {
-        Some(value) => print_value(&value)
-            .map_err(|error| Failure::new(format!("cannot write the value to standard output: {error}"))),
+        Some(value) => {
+            print_value(&value).unwrap_or_else(|error| output::not_taken(&error));
+            Ok(())
+        }
         None => Err(Failure::new(format!("no such key: {}", args.key))),
     }
 }

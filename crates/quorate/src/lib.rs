@@ -1,6 +1,10 @@
 //! The Quorate executable's parts. `main` only hands its arguments to [`cli::run`]; the rest is a library so that
 //! the integration tests use the same client as the commands.
 
+// First, because its macros take the place of the standard library's in all the others.
+#[macro_use]
+mod output;
+
 pub mod bench;
 pub mod check;
 pub mod cli;

@@ -15,6 +15,7 @@ use quorate_sim::{
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::cli::Failure;
+use crate::output;
 
 /// Runs that making a failure smaller may take.
 const SHRINK_ATTEMPTS: u64 = 200;
@@ -155,8 +156,9 @@ fn replay(args: &SimArgs, seed: u64, options: &Options) -> Result<(), Failure> {
     };
     for profile in &args.profile.0 {
         let (result, history) = run_recorded(seed, *profile, &options);
-        // Nothing is lost but lines that nobody reads.
-        let _ = lock(&out).flush();
+        lock(&out)
+            .flush()
+            .unwrap_or_else(|error| output::not_taken(&error));
         let saved = args.history.as_ref().map_or(Ok(()), |path| save(&history, path));
         match result {
             Ok(report) => println!("{report:#?}"),
@@ -182,8 +184,8 @@ fn lock(out: &Mutex<BufWriter<Stdout>>) -> std::sync::MutexGuard<'_, BufWriter<S
 
 fn trace_to(out: Arc<Mutex<BufWriter<Stdout>>>) -> Sink {
     Sink::new(move |line| {
-        if writeln!(lock(&out), "{line}").is_err() {
-            std::process::exit(0); // the reader has seen enough
+        if let Err(error) = writeln!(lock(&out), "{line}") {
+            output::not_taken(&error);
         }
     })
 }
