@@ -5,14 +5,14 @@ mod support;
 use bytes::Bytes;
 use quorate_controller::{Controller, DOWN_AFTER_US};
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, Epoch, FirstState, Heartbeat,
-    IDS_MAX, MemberRole, ShardHeartbeat, ShardMember, StoreHeartbeat, StoreRecord, StoreState,
-    decode_store_rows, decode_stores,
+    ADDRESS_BYTES_MAX, Answer, CommandError, ControlCommand, ControlQuery, Epoch, FirstState, IDS_MAX,
+    StoreRecord, StoreState, decode_store_rows, decode_stores,
 };
-use quorate_raft::{ReplicaId, Term};
+use quorate_raft::Term;
 use quorate_storage::{Incarnation, ShardId, StoreId};
 use quorate_store::rsm::{Reign, StateMachine};
 use support::Hosted;
+use support::heard::{beat, shard};
 
 fn first() -> FirstState {
     support::first(4)
@@ -245,20 +245,7 @@ fn a_store_is_heard_by_its_incarnation_and_by_each_leader_anew() {
         let register = ControlCommand::Register(record(store, u128::from(store), "a:1"));
         assert!(matches!(hosted.apply(&register), Answer::Bulk(_)));
     }
-    let beat = |store: u64, incarnation: u128| Heartbeat {
-        seq: 1,
-        store: StoreHeartbeat {
-            store: StoreId(store),
-            incarnation: Incarnation(incarnation),
-            process: 9,
-            replicas: 1,
-            leads: 0,
-            available_bytes: None,
-            is_full: false,
-            is_slow: false,
-        },
-        shards: Vec::new(),
-    };
+    let beat = |store: u64, incarnation: u128| beat((store, incarnation), 1, 1, &[]);
     let machine = &mut hosted.machine;
     let states = |machine: &Controller, reign: Reign| match machine.query(reign, &ControlQuery::Stores) {
         Answer::Bulk(bytes) => {
@@ -301,38 +288,9 @@ fn b_09_ids_for_a_split_are_for_a_current_epoch_only() {
         hosted.machine.consider(Some(reign), &ask(version, conf_ver))
     };
     assert_eq!(consider(&hosted, REIGN, 1, 1), Ok(()), "it has heard nothing");
-    let beat = Heartbeat {
-        seq: 1,
-        store: StoreHeartbeat {
-            store: StoreId(1),
-            incarnation: Incarnation(7),
-            process: 9,
-            replicas: 1,
-            leads: 1,
-            available_bytes: None,
-            is_full: false,
-            is_slow: false,
-        },
-        shards: vec![ShardHeartbeat {
-            shard: ShardId(1),
-            start_slot: 0,
-            end_slot: 4096,
-            epoch: Epoch {
-                conf_ver: 5,
-                version: 3,
-            },
-            term: Term(2),
-            leader: ReplicaId(6),
-            members: vec![ShardMember {
-                replica: ReplicaId(6),
-                store: StoreId(1),
-                role: MemberRole::Voter,
-                is_pending: false,
-            }],
-            bytes: None,
-            load: None,
-        }],
-    };
+    let mut told = shard(1, (0, 4096), &[1], 3);
+    told.epoch.conf_ver = 5;
+    let beat = beat((1, 7), 1, 1, &[told]);
     assert_eq!(hosted.machine.hear(REIGN, &beat), Some(0));
     let stale = Err(CommandError::ShardChanged);
     for (version, conf_ver, judged) in [

@@ -6,14 +6,15 @@ use std::collections::BTreeSet;
 
 use quorate_controller::DEFAULT_GROUP;
 use quorate_proto::{
-    Answer, CommandError, ControlCommand, ControlQuery, Epoch, GroupId, Groups, Heartbeat, Labels,
-    MemberRole, MoveRow, PlacementCommand, PlannedMove, Service, ShardHeartbeat, ShardMember, StoreHeartbeat,
-    StoreRecord, decode_config, decode_moves, decode_plan,
+    Answer, CommandError, ControlCommand, ControlQuery, GroupId, Groups, Labels, MemberRole, MoveRow,
+    PlacementCommand, PlannedMove, Service, ShardMember, StoreRecord, decode_config, decode_moves,
+    decode_plan,
 };
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{Incarnation, ShardId, StoreId};
 use quorate_store::rsm::{Reign, StateMachine};
 use support::Hosted;
+use support::heard::{beat, shard};
 
 const REIGN: Reign = Reign {
     term: Term(3),
@@ -210,33 +211,12 @@ fn member(store: u64, role: MemberRole, is_pending: bool) -> ShardMember {
 }
 
 fn hear(hosted: &mut Hosted, seq: u64, members: &[ShardMember]) {
-    let beat = Heartbeat {
-        seq,
-        store: StoreHeartbeat {
-            store: StoreId(6),
-            incarnation: Incarnation(0),
-            process: 1,
-            replicas: 1,
-            leads: 1,
-            available_bytes: None,
-            is_full: false,
-            is_slow: false,
-        },
-        shards: vec![ShardHeartbeat {
-            shard: ShardId(1),
-            start_slot: 0,
-            end_slot: 16384,
-            epoch: Epoch {
-                conf_ver: seq,
-                version: 1,
-            },
-            term: Term(2),
-            leader: members[0].replica,
-            members: members.to_vec(),
-            bytes: Some(1000),
-            load: None,
-        }],
-    };
+    let mut told = shard(1, (0, 16384), &[6], 1);
+    told.epoch.conf_ver = seq;
+    told.leader = members[0].replica;
+    told.members = members.to_vec();
+    told.bytes = Some(1000);
+    let beat = beat((6, 0), seq, 1, &[told]);
     assert_eq!(hosted.machine.hear(REIGN, &beat), Some(0));
 }
 

@@ -5,14 +5,14 @@ mod support;
 use bytes::Bytes;
 use quorate_controller::{Controller, DEFAULT_GROUP};
 use quorate_proto::{
-    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, Epoch, GroupId, Groups,
-    Heartbeat, Labels, MemberRole, PlacementCommand, Service, ShardHeartbeat, ShardMember, StoreHeartbeat,
-    StoreRecord, decode_admission, decode_store_rows, decode_stores,
+    ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, GroupId, Groups,
+    Heartbeat, Labels, PlacementCommand, Service, ShardHeartbeat, StoreRecord, decode_admission,
+    decode_store_rows, decode_stores,
 };
 use quorate_raft::{ReplicaId, Term};
-use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
+use quorate_storage::{ClusterId, Incarnation, StoreId};
 use quorate_store::rsm::{Reign, StateMachine};
-use support::Hosted;
+use support::{Hosted, heard};
 
 fn newcomer(incarnation: u128, peer: &'static str) -> StoreRecord {
     StoreRecord {
@@ -182,7 +182,7 @@ fn nobody_joins_before_the_controllers_leader_has_registered() {
         term: Term(3),
         now_us: 1,
     };
-    let leads = beat(2, 1, 1, &[shard(0, &[2])]);
+    let leads = beat(2, 1, 1, &[of(0, &[2])]);
     let not_yet = Err(CommandError::NotHeardYet);
     assert_eq!(hosted.machine.consider(None, &join), not_yet);
     assert_eq!(hosted.machine.hear(reign, &leads), None, "it has not registered");
@@ -286,44 +286,12 @@ fn what_cannot_become_of_a_store_is_refused() {
 }
 
 /// Shards of one cluster as they are told of: shard 0, and one with all slots.
-fn shard(shard: u64, stores: &[u64]) -> ShardHeartbeat {
-    let member = |store: &u64| ShardMember {
-        replica: ReplicaId(100 + store),
-        store: StoreId(*store),
-        role: MemberRole::Voter,
-        is_pending: false,
-    };
-    ShardHeartbeat {
-        shard: ShardId(shard),
-        start_slot: 0,
-        end_slot: if shard == 0 { 0 } else { 16384 },
-        epoch: Epoch {
-            conf_ver: 1,
-            version: 1,
-        },
-        term: Term(2),
-        leader: ReplicaId(100 + stores[0]),
-        members: stores.iter().map(member).collect(),
-        bytes: None,
-        load: None,
-    }
+fn of(shard: u64, stores: &[u64]) -> ShardHeartbeat {
+    heard::shard(shard, (0, if shard == 0 { 0 } else { 16384 }), stores, 1)
 }
 
 fn beat(store: u64, seq: u64, replicas: u32, shards: &[ShardHeartbeat]) -> Heartbeat {
-    Heartbeat {
-        seq,
-        store: StoreHeartbeat {
-            store: StoreId(store),
-            incarnation: Incarnation(u128::from(store)),
-            process: 1,
-            replicas,
-            leads: 0,
-            available_bytes: None,
-            is_full: false,
-            is_slow: false,
-        },
-        shards: shards.to_vec(),
-    }
+    heard::beat((store, store.into()), seq, replicas, shards)
 }
 
 #[test]
@@ -362,14 +330,14 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
     let hears = |hosted: &mut Hosted, seconds, beat: &Heartbeat| {
         assert!(hosted.machine.hear(reign(seconds), beat).is_some());
     };
-    hears(&mut hosted, 1, &beat(1, 1, 2, &[shard(1, &[1, 2])]));
+    hears(&mut hosted, 1, &beat(1, 1, 2, &[of(1, &[1, 2])]));
     assert_eq!(considered(&hosted, 1), not_yet, "shard 0 was not told of");
-    hears(&mut hosted, 2, &beat(1, 2, 2, &[shard(0, &[1, 5])]));
+    hears(&mut hosted, 2, &beat(1, 2, 2, &[of(0, &[1, 5])]));
     let holds = Err(CommandError::HoldsReplicas);
     assert_eq!(considered(&hosted, 2), holds);
-    let mut gone = shard(0, &[1, 2]);
+    let mut gone = of(0, &[1, 2]);
     gone.epoch.conf_ver = 2;
-    gone.members[1].replica = ReplicaId(106);
+    gone.members[1].replica = ReplicaId(6);
     hears(&mut hosted, 3, &beat(1, 3, 2, &[gone]));
     assert_eq!(
         considered(&hosted, 3),

@@ -5,14 +5,17 @@
     reason = "part of several test programs, each of which uses some of it"
 )]
 
+pub(crate) mod heard;
 pub(crate) mod view;
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use quorate_controller::Controller;
-use quorate_proto::{Answer, CommandError, Config, ControlCommand, FirstState, PlacementCommand};
-use quorate_storage::{ClusterId, StoreId};
+use quorate_proto::{
+    Answer, CommandError, Config, ControlCommand, FirstState, PlacementCommand, StoreRecord,
+};
+use quorate_storage::{ClusterId, Incarnation, StoreId};
 use quorate_store::rsm::{RowChanges, StateMachine};
 
 /// What a cluster with so many data shards begins with.
@@ -39,6 +42,25 @@ impl Hosted {
         let mut hosted = Self::default();
         let begin = ControlCommand::Bootstrap(first(shards));
         assert_eq!(hosted.apply(&begin), Answer::Ok);
+        hosted
+    }
+
+    /// The same; all three have registered, each under its id as its incarnation.
+    pub(crate) fn registered(shards: u16) -> Self {
+        let mut hosted = Self::begun(shards);
+        for store in [1, 2, 5] {
+            let record = StoreRecord {
+                store: StoreId(store),
+                incarnation: Incarnation(u128::from(store)),
+                client: "c".into(),
+                peer: "p".into(),
+                http: "h".into(),
+                labels: Default::default(),
+                roles: Default::default(),
+            };
+            let answer = hosted.apply(&ControlCommand::Register(record));
+            assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
+        }
         hosted
     }
 
