@@ -11,6 +11,8 @@
 //! 't'  ->  the newest window of timestamps: version:u8 term:u64 LE start:u64 LE end:u64 LE
 //! ```
 
+use std::fmt::Display;
+
 use bytes::{Buf, Bytes};
 use quorate_proto::{
     Delta, FirstState, Recovery, Service, StoreRecord, decode_delta, decode_first_state, decode_recovery,
@@ -43,6 +45,23 @@ pub(crate) const RECOVERY: u8 = b'r';
 /// The newest version of a row of this module that is read, and the one that is written.
 const VERSION: u8 = 1;
 
+/// The row of what has this id, among those that begin with this byte.
+fn row_of(kind: u8, id: u64, encode: impl FnOnce(&mut Vec<u8>)) -> (Bytes, Bytes) {
+    let mut row = vec![kind];
+    row.extend_from_slice(&id.to_be_bytes());
+    let mut value = Vec::new();
+    encode(&mut value);
+    (row.into(), value.into())
+}
+
+/// What was read must be in its own row.
+fn check_row(row: &Bytes, own: &[u8], what: impl Display) -> Result<(), String> {
+    if row != own {
+        return Err(format!("{what} in row \"{}\"", row.escape_ascii()));
+    }
+    Ok(())
+}
+
 pub(crate) fn first_row(first: &FirstState) -> (Bytes, Bytes) {
     let mut value = Vec::new();
     encode_first_state(&mut value, first);
@@ -54,11 +73,7 @@ pub(crate) fn read_first(value: &Bytes) -> Result<FirstState, String> {
 }
 
 pub(crate) fn config_row(num: u64, delta: &Delta) -> (Bytes, Bytes) {
-    let mut row = vec![CONFIG];
-    row.extend_from_slice(&num.to_be_bytes());
-    let mut value = Vec::new();
-    encode_delta(&mut value, delta);
-    (row.into(), value.into())
+    row_of(CONFIG, num, |value| encode_delta(value, delta))
 }
 
 /// What the config changed; the row must be that of the number.
@@ -118,32 +133,18 @@ pub(crate) fn read_timestamps(value: &Bytes) -> Result<Window, String> {
 }
 
 pub(crate) fn store_row(record: &StoreRecord) -> (Bytes, Bytes) {
-    let mut row = vec![STORE];
-    row.extend_from_slice(&record.store.0.to_be_bytes());
-    let mut value = Vec::new();
-    encode_store_record(&mut value, record);
-    (row.into(), value.into())
+    row_of(STORE, record.store.0, |value| encode_store_record(value, record))
 }
 
 /// The store's record; the row must be the one that it belongs in.
 pub(crate) fn read_store(row: &Bytes, value: &Bytes) -> Result<StoreRecord, String> {
     let record = decode_store_record(value).map_err(|error| format!("a store: {error}"))?;
-    if store_row(&record).0 != row {
-        return Err(format!(
-            "store {} in row \"{}\"",
-            record.store,
-            row.escape_ascii()
-        ));
-    }
+    check_row(row, &store_row(&record).0, format_args!("store {}", record.store))?;
     Ok(record)
 }
 
 pub(crate) fn service_row(store: StoreId, service: Service) -> (Bytes, Bytes) {
-    let mut row = vec![SERVICE];
-    row.extend_from_slice(&store.0.to_be_bytes());
-    let mut value = Vec::new();
-    encode_service(&mut value, &service);
-    (row.into(), value.into())
+    row_of(SERVICE, store.0, |value| encode_service(value, &service))
 }
 
 /// The store and what it is used for, which is something else than nothing in particular.
@@ -156,22 +157,15 @@ pub(crate) fn read_service(row: &Bytes, value: &Bytes) -> Result<(StoreId, Servi
 }
 
 pub(crate) fn recovery_row(recovery: &Recovery) -> (Bytes, Bytes) {
-    let mut row = vec![RECOVERY];
-    row.extend_from_slice(&recovery.shard.0.to_be_bytes());
-    let mut value = Vec::new();
-    encode_recovery(&mut value, recovery);
-    (row.into(), value.into())
+    row_of(RECOVERY, recovery.shard.0, |value| {
+        encode_recovery(value, recovery)
+    })
 }
 
 /// The recovery; the row must be that of its shard.
 pub(crate) fn read_recovery(row: &Bytes, value: &Bytes) -> Result<Recovery, String> {
     let recovery = decode_recovery(value).map_err(|error| format!("a recovery: {error}"))?;
-    if recovery_row(&recovery).0 != row {
-        return Err(format!(
-            "the recovery of shard {} in row \"{}\"",
-            recovery.shard,
-            row.escape_ascii()
-        ));
-    }
+    let what = format_args!("the recovery of shard {}", recovery.shard);
+    check_row(row, &recovery_row(&recovery).0, what)?;
     Ok(recovery)
 }

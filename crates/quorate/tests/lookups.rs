@@ -6,13 +6,12 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use quorate_client::{Client, Options, Shard};
 use serde_json::Value;
 use support::control::{ctl, shards};
+use support::http::http;
 use support::{Cluster, SHARDS};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -137,19 +136,7 @@ fn by_ctl_and_http(cluster: &Cluster) {
         assert_eq!(code, Some(0), "{words}: {err}");
         serde_json::from_str(&out).unwrap()
     };
-    let get = |path: &str| -> (u16, Value) {
-        let mut stream = TcpStream::connect(("127.0.0.1", cluster.nodes[0].http)).unwrap();
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap())
-    };
+    let get = |path: &str| http(&cluster.nodes[0], "GET", path, "");
     let ids = |rows: &Value| -> Vec<u64> {
         let rows = rows.as_array().unwrap().iter();
         rows.map(|row| row["shard"].as_u64().unwrap()).collect()

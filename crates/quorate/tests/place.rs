@@ -4,12 +4,10 @@
 
 mod support;
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use serde_json::{Value, json};
 use support::Cluster;
 use support::control::ctl;
+use support::http::{http, send};
 
 fn refused(cluster: &Cluster, words: &str, why: &str) {
     let (code, out, err) = ctl(cluster, 1, words);
@@ -104,36 +102,12 @@ fn groups_come_and_go_by_ctl() {
     assert_eq!(said(&cluster, "group add 1 3"), "config 7\n");
 }
 
-/// Status and JSON.
-fn http(cluster: &Cluster, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let kind = "Content-Type: application/json\r\n";
-    let (status, text) = send(cluster, method, path, kind, body);
-    (
-        status,
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {text}: {error}")),
-    )
-}
-
-fn send(cluster: &Cluster, method: &str, path: &str, kind: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(("127.0.0.1", cluster.nodes[1].http)).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
-}
-
 #[test]
 fn groups_come_and_go_by_http() {
     let mut cluster = Cluster::start(3, &[]);
     cluster.wait_ready();
-    let get = |path: &str| http(&cluster, "GET", path, "");
-    let post = |path: &str, body: Value| http(&cluster, "POST", path, &body.to_string());
+    let get = |path: &str| http(&cluster.nodes[1], "GET", path, "");
+    let post = |path: &str, body: Value| http(&cluster.nodes[1], "POST", path, &body.to_string());
     let (status, config) = get("/v1/config");
     assert_eq!((status, &config["config"]), (200, &json!(1)));
     assert_eq!(get("/v1/config?num=0").1["groups"], json!([]));
@@ -184,10 +158,13 @@ fn groups_come_and_go_by_http() {
         );
     }
     assert_eq!(get("/v1/config?num=x").0, 400);
-    assert_eq!(http(&cluster, "POST", "/v1/join", "{").0, 400);
-    assert_eq!(http(&cluster, "POST", "/v1/join", &" ".repeat(100_000)).0, 413);
+    assert_eq!(http(&cluster.nodes[1], "POST", "/v1/join", "{").0, 400);
+    assert_eq!(
+        http(&cluster.nodes[1], "POST", "/v1/join", &" ".repeat(100_000)).0,
+        413
+    );
     let text = send(
-        &cluster,
+        &cluster.nodes[1],
         "POST",
         "/v1/rebalance",
         "Content-Type: text/plain\r\n",

@@ -235,18 +235,9 @@ fn lost_controllers(seed: u64, is_unreliable: bool, clients: u64) -> Result<(), 
     groups.end(&stop, &[])
 }
 
-macro_rules! lost_controller_rows {
-    ($($name:ident: $is_unreliable:literal, $clients:literal;)*) => {
-        $(#[test]
-        fn $name() {
-            row(stringify!($name), CLUSTER_SEEDS, |seed| lost_controllers(seed, $is_unreliable, $clients));
-        })*
-    };
-}
-
-lost_controller_rows! {
-    s_39_controllers_are_lost: false, 0;
-    s_40_controllers_are_lost_over_a_network_that_loses: true, 0;
-    s_41_controllers_are_lost_while_clients_work: false, 5;
-    s_42_controllers_are_lost_while_clients_work_over_a_network_that_loses: true, 5;
+rows! { lost_controllers:
+    s_39_controllers_are_lost(false, 0);
+    s_40_controllers_are_lost_over_a_network_that_loses(true, 0);
+    s_41_controllers_are_lost_while_clients_work(false, 5);
+    s_42_controllers_are_lost_while_clients_work_over_a_network_that_loses(true, 5);
 }

@@ -174,18 +174,9 @@ fn clerks(seed: u64, count: u64, is_unreliable: bool) -> Result<(), Violation> {
     groups.end(&stop, &[])
 }
 
-macro_rules! clerk_rows {
-    ($($name:ident: $count:literal, $is_unreliable:literal;)*) => {
-        $(#[test]
-        fn $name() {
-            row(stringify!($name), CLUSTER_SEEDS, |seed| clerks(seed, $count, $is_unreliable));
-        })*
-    };
-}
-
-clerk_rows! {
-    s_30_one_client_while_groups_join_and_leave: 1, false;
-    s_31_many_clients_while_groups_join_and_leave: 10, false;
-    s_32_one_client_over_a_network_that_loses: 1, true;
-    s_33_many_clients_over_a_network_that_loses: 10, true;
+rows! { clerks:
+    s_30_one_client_while_groups_join_and_leave(1, false);
+    s_31_many_clients_while_groups_join_and_leave(10, false);
+    s_32_one_client_over_a_network_that_loses(1, true);
+    s_33_many_clients_over_a_network_that_loses(10, true);
 }

@@ -10,6 +10,16 @@
 //! Appends of rows K are sent under a session until they are answered, so that each is there exactly once and in
 //! order; of one whose client gave up, that it is there at most once.
 
+/// A test for each row: it runs a function with the seed and what else the row says.
+macro_rules! rows {
+    ($of:ident: $($name:ident($($with:expr),*);)*) => {
+        $(#[test]
+        fn $name() {
+            crate::support::row(stringify!($name), crate::support::CLUSTER_SEEDS, |seed| $of(seed, $($with),*));
+        })*
+    };
+}
+
 mod bugs;
 mod controller;
 mod controllers;
