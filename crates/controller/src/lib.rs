@@ -28,7 +28,7 @@ mod timestamps;
 pub use balance::balance;
 pub use history::History;
 pub use liveness::{DOWN_AFTER_US, Liveness};
-pub use overview::Overview;
+pub use overview::{Overview, SETTLE_US};
 pub use placement::{DEFAULT_GROUP, GROUP_STORES_MAX, GROUPS_MAX};
 pub use recovery::Survivors;
 pub use schedule::{

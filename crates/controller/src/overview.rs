@@ -1,14 +1,22 @@
 //! What the controller's leader hears of the cluster. Never replicated: whoever leads next hears it anew.
 
-use quorate_proto::{Heartbeat, ORDERS_MAX, Order, Service, ShardLookup, ShardRow, StoreRecord, StoreRow};
+use std::collections::BTreeMap;
+
+use quorate_proto::{
+    Heartbeat, ORDERS_MAX, Order, Service, ShardLookup, ShardRow, StoreRecord, StoreRow, StoreState,
+};
 use quorate_raft::{Term, mutant};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{Limits, Reign, Tally};
 
 use crate::liveness::Liveness;
 use crate::recovery::Survivors;
-use crate::schedule::{self, Cluster, Operators};
+use crate::schedule::{self, Cluster, Operators, Task};
 use crate::shard_map::{Known, ShardMap};
+
+/// Microseconds that a store has drained before it is removed: longer than what was wanted of it before is under way. A
+/// wish by hand is so for `request_timeout_ms` at most, 5 seconds by default; an order for less.
+pub const SETTLE_US: u64 = 6_000_000;
 
 /// The shard map and the stores' liveness, as heard in one term, and what the schedulers made of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +33,8 @@ pub struct Overview {
     pub operators: Operators,
     /// When the listening began.
     since_us: u64,
+    /// Since when this listener has known of a store that it drains.
+    draining: BTreeMap<StoreId, u64>,
     /// When the schedulers last looked.
     round_us: Option<u64>,
 }
@@ -40,6 +50,7 @@ impl Overview {
             survivors: Survivors::default(),
             operators: Operators::default(),
             since_us: reign.now_us,
+            draining: BTreeMap::new(),
             round_us: None,
         }
     }
@@ -61,6 +72,37 @@ impl Overview {
             refused += u64::from(self.map.hear(reign.now_us, told.clone()).is_err());
         }
         Some(refused)
+    }
+
+    /// These stores drain, and no others.
+    pub(crate) fn note_draining(&mut self, now_us: u64, draining: impl Iterator<Item = StoreId>) {
+        let since = |store| (store, self.draining.get(&store).copied().unwrap_or(now_us));
+        self.draining = draining.map(since).collect();
+    }
+
+    /// A store begins to drain, or ceases to.
+    pub(crate) fn service_changed(&mut self, store: StoreId) {
+        self.draining.remove(&store);
+    }
+
+    /// Whether whatever was wanted of a store before it began to drain has been heard of, or comes to nothing: long
+    /// enough after that, it has said itself what it holds, unless it is down, and so have the leaders of all shards.
+    pub(crate) fn has_settled(&self, now_us: u64, store: StoreId) -> bool {
+        let Some(since_us) = self.draining.get(&store) else {
+            return false;
+        };
+        let Some(within_us) = now_us.checked_sub(since_us + SETTLE_US) else {
+            return false;
+        };
+        let has_told = |store| self.liveness.silent_us(now_us, store) <= within_us;
+        let mut leaders = self.map.all().filter_map(|known| known.last.leader_store());
+        leaders.all(has_told) && (has_told(store) || self.liveness.state(now_us, store) == StoreState::Down)
+    }
+
+    /// Whether an operator is to put something on a store.
+    pub(crate) fn is_expected_on(&self, store: StoreId) -> bool {
+        let mut tasks = self.operators.running().map(|running| &running.operator.task);
+        tasks.any(|task| matches!(task, Task::Members { add, .. } if add.contains(&store)))
     }
 
     /// Whether the schedulers have not looked at the cluster for so long, and enough has been heard.

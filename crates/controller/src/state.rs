@@ -258,6 +258,9 @@ impl StateMachine for Controller {
         }
         self.overview.take_if(|overview| !overview.is_of(reign));
         let overview = self.overview.get_or_insert_with(|| Overview::new(reign));
+        let services = self.services.iter();
+        let draining = services.filter(|(_, service)| **service == Service::Draining);
+        overview.note_draining(reign.now_us, draining.map(|(store, _)| *store));
         overview.hear(reign, beat)
     }
 

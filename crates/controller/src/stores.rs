@@ -153,6 +153,9 @@ impl Controller {
             self.forget_addresses(store, rows);
         }
         self.put_service(store, service, rows);
+        if let Some(overview) = &mut self.overview {
+            overview.service_changed(store);
+        }
         Ok(Answer::Ok)
     }
 
@@ -216,10 +219,12 @@ impl Controller {
         // One that is dead for good has no more to say.
         let is_up = overview.liveness.state(reign.now_us, store) == StoreState::Up;
         let own_word = overview.liveness.last(store).filter(|_| is_up);
-        if held > 0 || own_word.is_some_and(|last| last.replicas > 0) {
+        if held > 0 || own_word.is_some_and(|last| last.replicas > 0) || overview.is_expected_on(store) {
             return Err(CommandError::HoldsReplicas);
         }
-        Ok(())
+        // What began before it was known to drain may not have been told of.
+        let has_settled = overview.has_settled(reign.now_us, store);
+        has_settled.then_some(()).ok_or(CommandError::NotHeardYet)
     }
 
     /// P7: an id that is gone is gone for good.

@@ -4,7 +4,10 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use quorate_proto::{Answer, ControlCommand, Manage, Order, PlacementCommand, ShardHeartbeat, StoreRecord};
+use quorate_proto::{
+    Answer, CommandError, ControlCommand, Manage, Order, PlacementCommand, Service, ShardHeartbeat,
+    StoreRecord,
+};
 use quorate_raft::Term;
 use quorate_storage::{Incarnation, ShardId, StoreId};
 use quorate_store::rsm::{Policy, Reign, RowChanges, StateMachine};
@@ -190,4 +193,43 @@ fn a_store_is_replaced_once_it_was_silent_for_long_enough() {
         }
     }
     assert_eq!(first, Some(limit_s), "store 5 was never heard");
+}
+
+/// The shard's leader has written down that it wants store 5 as well, and has told of no replica there so far.
+#[test]
+fn a_store_that_an_operator_puts_something_on_is_not_removed() {
+    let mut hosted = Hosted::registered(1);
+    let all = |conf_ver| {
+        let mut lacks = shard(1, (0, 16384), &[1, 2], 1);
+        lacks.epoch.conf_ver = conf_ver;
+        vec![shard(0, (0, 0), &[1, 2, 5], 1), lacks]
+    };
+    for store in [2, 5, 1] {
+        let shards = if store == 1 { all(1) } else { vec![] };
+        let orders = told(&mut hosted, 1, store, shards);
+        assert_eq!(orders.len(), usize::from(store == 1), "{orders:?}");
+    }
+    let set = |service| ControlCommand::SetStore {
+        store: StoreId(5),
+        service,
+    };
+    let answer = hosted
+        .machine
+        .apply(7, &set(Service::Draining), &mut RowChanges::new());
+    assert_eq!(answer, Answer::Ok);
+    let mut moved = all(2);
+    moved[0] = shard(0, (0, 0), &[1, 2], 2);
+    let considered =
+        |hosted: &Hosted, seconds| hosted.machine.consider(Some(at(seconds)), &set(Service::Removed));
+    for seconds in 2..20 {
+        let mut beat = beat((1, 1), seconds + 1, 3, &moved);
+        assert_eq!(hosted.machine.hear(at(seconds), &beat), Some(0));
+        beat.store.store = StoreId(5);
+        beat.store.incarnation = Incarnation(5);
+        (beat.store.replicas, beat.shards) = (0, vec![]);
+        assert_eq!(hosted.machine.hear(at(seconds), &beat), Some(0));
+        hosted.machine.orders(at(seconds), StoreId(1), &Policy::default());
+        let holds = Err(CommandError::HoldsReplicas);
+        assert_eq!(considered(&hosted, seconds), holds, "after {seconds} s");
+    }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use bytes::Bytes;
-use quorate_controller::{Controller, DEFAULT_GROUP};
+use quorate_controller::{Controller, DEFAULT_GROUP, SETTLE_US};
 use quorate_proto::{
     ADDRESS_BYTES_MAX, Admission, Answer, CommandError, ControlCommand, ControlQuery, GroupId, Groups,
     Heartbeat, Labels, PlacementCommand, Service, ShardHeartbeat, StoreRecord, decode_admission,
@@ -341,8 +341,8 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
     hears(&mut hosted, 3, &beat(1, 3, 2, &[gone]));
     assert_eq!(
         considered(&hosted, 3),
-        Ok(()),
-        "it was not heard, and nobody counts on it"
+        not_yet,
+        "it may be about to say otherwise"
     );
     hears(&mut hosted, 4, &beat(5, 1, 1, &[]));
     assert_eq!(
@@ -350,6 +350,8 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
         holds,
         "it is still about to erase something"
     );
+    hears(&mut hosted, 13, &beat(1, 4, 2, &[]));
+    assert_eq!(considered(&hosted, 13), holds);
     assert_eq!(considered(&hosted, 14), Ok(()), "it died");
     hears(&mut hosted, 15, &beat(5, 2, 0, &[]));
     assert_eq!(considered(&hosted, 15), Ok(()));
@@ -367,4 +369,71 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
         services,
         [(1, Service::Active), (2, Service::Active), (5, Service::Removed)]
     );
+}
+
+/// What is put on a store by hand, or by an order that was on its way, before it is known to drain may be told of only
+/// after the controller's leader has heard everybody say that it holds nothing; it would have gone with the store.
+#[test]
+fn a_store_is_not_removed_before_what_was_on_its_way_must_have_been_told() {
+    let mut hosted = Hosted::registered(1);
+    let remove = ControlCommand::SetStore {
+        store: StoreId(5),
+        service: Service::Removed,
+    };
+    let reign = |ms: u64| Reign {
+        term: Term(3),
+        now_us: ms * 1000,
+    };
+    let set = |hosted: &mut Hosted, service| {
+        let store = StoreId(5);
+        let command = ControlCommand::SetStore { store, service };
+        assert_eq!(hosted.machine.apply(7, &command, &mut Vec::new()), Answer::Ok);
+    };
+    let considered = |hosted: &Hosted, ms| hosted.machine.consider(Some(reign(ms)), &remove);
+    let hears = |hosted: &mut Hosted, ms, store, shards: &[ShardHeartbeat]| {
+        assert_eq!(
+            hosted.machine.hear(reign(ms), &beat(store, ms, 0, shards)),
+            Some(0)
+        );
+    };
+    let all = [of(0, &[1, 2]), of(1, &[1, 2])];
+    let not_yet = Err(CommandError::NotHeardYet);
+    let settle = SETTLE_US / 1000;
+
+    hears(&mut hosted, 1000, 1, &all);
+    hears(&mut hosted, 1000, 5, &[]);
+    set(&mut hosted, Service::Draining);
+    assert_eq!(considered(&hosted, 1900), not_yet, "nobody was heard since");
+    // It began to drain at 2000, as far as this leader can tell.
+    hears(&mut hosted, 2000, 5, &[]);
+    for ms in [2000, 2000 + settle - 1] {
+        hears(&mut hosted, ms + 1, 5, &[]);
+        assert_eq!(considered(&hosted, ms + 1), not_yet);
+    }
+    assert_eq!(
+        considered(&hosted, 2001 + settle),
+        not_yet,
+        "who leads the shards is silent"
+    );
+    hears(&mut hosted, 2002 + settle, 1, &[]);
+    assert_eq!(considered(&hosted, 2002 + settle), Ok(()));
+    // Who leads next has heard no more than it has heard itself.
+    let next = Reign {
+        term: Term(4),
+        ..reign(30_000)
+    };
+    assert!(hosted.machine.hear(next, &beat(1, 30_000, 0, &all)).is_some());
+    assert!(hosted.machine.hear(next, &beat(5, 30_000, 0, &[])).is_some());
+    assert_eq!(hosted.machine.consider(Some(next), &remove), not_yet);
+
+    // It was used again meanwhile, however shortly.
+    hears(&mut hosted, 40_000, 1, &all);
+    hears(&mut hosted, 41_000 + settle, 5, &[]);
+    hears(&mut hosted, 41_000 + settle, 1, &all);
+    assert_eq!(considered(&hosted, 41_000 + settle), Ok(()));
+    set(&mut hosted, Service::Active);
+    set(&mut hosted, Service::Draining);
+    hears(&mut hosted, 42_000 + settle, 5, &[]);
+    hears(&mut hosted, 42_000 + settle, 1, &all);
+    assert_eq!(considered(&hosted, 42_000 + settle), not_yet);
 }

@@ -472,7 +472,7 @@ pub enum CommandError {
     HoldsReplicas,
     /// The controller's leader knows too little so far.
     #[error(
-        "BUSY the controller's leader has not heard of all shards and stores since it was elected; send the command again"
+        "BUSY the controller's leader has not heard of all shards and stores for long enough; send the command again"
     )]
     NotHeardYet,
     /// A store is said to be lost that is heard.

@@ -61,11 +61,13 @@ fn a_store_is_labelled_drained_and_removed_and_its_id_is_gone() {
     assert_eq!(listed(&cluster, 2)["service"], "draining");
     said(&cluster, "undrain 2", "store 2: active");
     said(&cluster, "drain 2 --json", r#"{"service":"draining","store":2}"#);
+    refused(&cluster, "replica add 1 2", "store 2 is draining");
     for _ in 0..2 {
         said(&cluster, "remove 2", "store 2: removed");
     }
     assert_eq!(listed(&cluster, 2)["service"], "removed");
     refused(&cluster, "undrain 2", "gone for good");
+    refused(&cluster, "replica add 1 2", "store 2 was removed");
 
     // P7: it may not come back.
     cluster.nodes[1].kill();

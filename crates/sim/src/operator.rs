@@ -76,7 +76,8 @@ impl World {
         let (mut add, mut remove) = (Vec::new(), Vec::new());
         // Rarely everybody at once.
         let part = *self.fault_rng.pick(&[2, 3, 3, 4, 6]);
-        // Nobody puts something on a store by hand that is to be emptied: it may be removed before it is known to be there.
+        // A node that a client asks has the controller say first that the stores are in use (QUORATE REPLICA). From here on
+        // one may be drained, and asked to be removed, while the wish is under way.
         let stores: Vec<StoreId> = (0..self.nodes.len())
             .filter(|node| self.is_of_cluster(*node))
             .map(|node| self.nodes[node].identity.store)

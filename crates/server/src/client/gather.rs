@@ -4,6 +4,7 @@ use bytes::Bytes;
 use quorate_proto::{Answer, ForwardBody, Session, UnknownReason};
 use quorate_store::{ClientOutcome, Target};
 
+use super::by_hand::ByHand;
 use super::failure::{self, Text};
 use super::walk::{Next, Walk};
 use super::{ClientContext, redirect};
@@ -28,6 +29,9 @@ pub(super) enum Gather {
     Statuses(Vec<Option<Answer>>),
     /// A walk over keys, a request at a time (SCAN, KEYS, DBSIZE).
     Walk(Walk),
+    /// OK once the shard's leader has taken a wish down, which it is told when the controller has answered (QUORATE
+    /// REPLICA ADD, MOVE); none once it is told.
+    ByHand(Option<Box<ByHand>>),
 }
 
 /// Parts that were not sent yet: a command of very many keys is sent a window at a time.
@@ -127,6 +131,17 @@ impl Group {
             }
             return None;
         }
+        if let Gather::ByHand(wish) = &mut self.gather
+            && let Some(wish) = wish.take()
+        {
+            return match wish.answered(&outcome) {
+                Ok(part) => Some((0, part)),
+                Err(text) => {
+                    self.fail(Harm::Refused, "", text);
+                    None
+                }
+            };
+        }
         if let Gather::Statuses(statuses) = &mut self.gather
             && let ClientOutcome::Done(_) | ClientOutcome::Unknown(UnknownReason::Forgotten) = &outcome
         {
@@ -193,7 +208,7 @@ impl Group {
             return;
         }
         match &self.gather {
-            Gather::AllOk => writer.ok(),
+            Gather::AllOk | Gather::ByHand(_) => writer.ok(),
             Gather::Sum(sum) => writer.int(*sum),
             Gather::Array(answers) => {
                 writer.array(answers.len());

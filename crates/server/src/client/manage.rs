@@ -4,9 +4,11 @@
 
 use quorate_proto::{ForwardBody, Manage};
 use quorate_storage::{ShardId, StoreId};
-use quorate_store::{ClientRequest, RouteMode, Target};
+use quorate_store::Target;
 
+use super::by_hand::ByHand;
 use super::failure::Failure;
+use super::gather::Part;
 use super::reply::Shape;
 use super::ring::Entry;
 use super::{ClientContext, ClientSession, Handled};
@@ -94,21 +96,22 @@ fn send(session: &mut ClientSession, shard: &[u8], wish: Manage, ctx: &mut Clien
             "ERR no such shard is known here; QUORATE SHARDS lists them",
         ));
     }
+    let slot = route.map_or(0, |route| route.start_slot);
+    if matches!(&wish, Manage::Change { add, .. } if !add.is_empty()) {
+        session.send_by_hand(ctx, slot, ByHand { shard, wish });
+        return Ok(());
+    }
     let number = session.ring.push(Entry::Single {
         shape: Shape::Plain,
         protocol: session.protocol,
-        slot: route.map_or(0, |route| route.start_slot),
+        slot,
         write: true,
     });
-    ctx.requests.push(ClientRequest {
-        id: session.request_id(number),
-        stream: u64::from(session.id),
+    let request = Part {
         target: Target::Shard(shard),
         body: ForwardBody::Manage(wish),
-        session: None,
-        mode: RouteMode::Proxy,
-        timeout_ms: ctx.node.config.request_timeout_ms,
-    });
+    };
+    session.send(number, request, None, ctx);
     Ok(())
 }
 

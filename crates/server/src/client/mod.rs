@@ -15,6 +15,7 @@
 //! The table of commands is in `table`; each family has a file where a command's parsing and its reply stand
 //! together. How outcomes become error replies is told in `failure` and `docs/commands.md`.
 
+mod by_hand;
 mod client_command;
 mod cluster;
 mod command_info;
@@ -50,6 +51,7 @@ use quorate_store::kv::slot_of;
 use quorate_store::{ClientOutcome, ClientRequest, RequestId, RouteMode, Target};
 
 use crate::resp::{Args, Parser, Protocol, RespValue, Writer};
+use by_hand::ByHand;
 use failure::{Failure, Text};
 use gather::{Gather, Group, MakePart, Part, Rest};
 use reply::Shape;
@@ -413,13 +415,20 @@ impl ClientSession {
     }
 
     fn send(&self, number: u32, request: Part, session: Option<Session>, ctx: &mut ClientContext<'_>) {
+        let mode = match &request.body {
+            // What concerns the cluster any node takes, whatever the mode of the connection.
+            ForwardBody::Manage(_)
+            | ForwardBody::Read(Query::Control(_) | Query::Timestamps { .. })
+            | ForwardBody::Write(Op::Control(_)) => RouteMode::Proxy,
+            _ => self.mode,
+        };
         ctx.requests.push(ClientRequest {
             id: self.request_id(number),
             stream: u64::from(self.id),
             target: request.target,
             body: request.body,
             session,
-            mode: self.mode,
+            mode,
             timeout_ms: ctx.node.config.request_timeout_ms,
         });
     }
@@ -519,6 +528,16 @@ impl ClientSession {
             } else {
                 self.send_first(number, request, ctx);
             }
+        }
+    }
+
+    /// Replies with what becomes of a wish that puts a shard on further stores.
+    fn send_by_hand(&mut self, ctx: &mut ClientContext<'_>, slot: u16, wish: ByHand) {
+        let group = Group::new(self.protocol, slot, true, Gather::ByHand(Some(Box::new(wish))));
+        let number = self.ring.push(Entry::Group(Box::new(group)));
+        self.send_first(number, ByHand::question(), ctx);
+        if let Some(question) = ctx.requests.last_mut() {
+            question.timeout_ms = question.timeout_ms.min(by_hand::QUESTION_MS_MAX);
         }
     }
 

@@ -9,9 +9,10 @@ use quorate_proto::{
 use quorate_storage::ShardId;
 use quorate_store::kv::slot_of;
 use quorate_store::rsm::CONTROLLER;
-use quorate_store::{ClientRequest, RouteMode, SLOTS, Target};
+use quorate_store::{SLOTS, Target};
 
 use super::failure::Failure;
+use super::gather::Part;
 use super::reply::Shape;
 use super::ring::Entry;
 use super::{ClientContext, ClientSession, Handled, listing, manage, recover};
@@ -81,15 +82,11 @@ pub(super) fn ask(session: &mut ClientSession, shape: Shape, body: ForwardBody, 
         slot: 0,
         write: matches!(body, ForwardBody::Write(_)),
     });
-    ctx.requests.push(ClientRequest {
-        id: session.request_id(number),
-        stream: u64::from(session.id),
+    let request = Part {
         target: Target::Shard(CONTROLLER),
         body,
-        session: None,
-        mode: RouteMode::Proxy,
-        timeout_ms: ctx.node.config.request_timeout_ms,
-    });
+    };
+    session.send(number, request, None, ctx);
 }
 
 /// What a query lists.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod by_hand;
 #[path = "../client_support/mod.rs"]
 mod client_support;
 mod information;
