@@ -70,16 +70,20 @@ impl<E: Engine> Store<E> {
         }
     }
 
-    /// Removes what exceeds the bounds, as far as the engine is durable; returns whether that sufficed.
-    fn cut_log(&mut self, at: usize) -> bool {
+    /// The bytes and entries that a shard's log may have.
+    pub(crate) fn log_bounds(&self) -> (u64, u64) {
         // Splits make more of them.
         let replicas = self.replicas.len().max(1) as u64;
-        let (bytes, count) = (
-            self.options
-                .log_retention_bytes
-                .min(self.options.log_retention_store_bytes / replicas),
+        let share = self.options.log_retention_store_bytes / replicas;
+        (
+            self.options.log_retention_bytes.min(share),
             self.options.log_retention_entries,
-        );
+        )
+    }
+
+    /// Removes what exceeds the bounds, as far as the engine is durable; returns whether that sufficed.
+    fn cut_log(&mut self, at: usize) -> bool {
+        let (bytes, count) = self.log_bounds();
         let exceeds = |replica: &Replica| {
             let log = replica.raft.storage();
             log.bytes() > bytes || log.len() > count

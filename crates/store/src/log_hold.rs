@@ -3,8 +3,8 @@
 //! A snapshot takes a while, and the log behind it is what the follower goes on with. Were that cut meanwhile, it would
 //! need another snapshot, and with enough writes would never be level. A follower that is away holds nothing up.
 //!
-//! A snapshot that is slower than the writes fill what is held would be in vain all the same: once half of it is full,
-//! snapshots keep to no rate.
+//! A snapshot that is slower than the writes fill what is held would be in vain all the same: once half of what may be held
+//! beyond the ordinary bounds is full, snapshots keep to no rate.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,14 @@ use crate::store::Store;
 
 /// Of the bytes that the store's logs may take, such logs may take as much again divided by this, all together.
 const SHARE: u64 = 4;
-/// Times the entries that a log may have otherwise.
-const ENTRIES: u64 = 2;
 
 /// The bytes and entries that the log of a shard may have while it is held, if it is the only one.
 #[must_use]
 pub fn log_held_max(options: &StoreOptions) -> (u64, u64) {
-    let entries = options.log_retention_entries.saturating_mul(ENTRIES);
-    (options.log_retention_store_bytes / SHARE, entries)
+    let bytes = options.log_retention_bytes.min(options.log_retention_store_bytes);
+    let entries = options.log_retention_entries;
+    let share = options.log_retention_store_bytes / SHARE;
+    (bytes.saturating_add(share), entries.saturating_mul(2))
 }
 
 impl<E: Engine> Store<E> {
@@ -46,11 +46,10 @@ impl<E: Engine> Store<E> {
             })
         });
         let held = self.held_from();
-        let shards: BTreeSet<ShardId> = held.iter().map(|(shard, _)| *shard).collect();
-        let mut logs = shards
-            .into_iter()
-            .filter_map(|shard| self.router.replica_of(shard));
-        self.snapshots_hurry = logs.any(|at| self.log_held_is(at, &held, 2));
+        let mut logs = held
+            .iter()
+            .filter_map(|(shard, _)| self.router.replica_of(*shard));
+        self.snapshots_hurry = logs.any(|at| self.holds_more_than(at, &held, 2));
     }
 
     /// Up to here the log of a shard may be cut, if some followers are to be level first. None if there are none, or the
@@ -60,7 +59,7 @@ impl<E: Engine> Store<E> {
         let shard = self.replicas[at].descriptor.shard;
         let of_this = held.iter().filter(|(of, _)| *of == shard);
         let needed = of_this.map(|(_, index)| *index).min()?;
-        (!self.log_held_is(at, &held, 1)).then_some(needed)
+        (!self.holds_more_than(at, &held, 1)).then_some(needed)
     }
 
     /// From where on logs are needed: of snapshots that are sent from here, by this or another leader's wish, of those
@@ -76,11 +75,12 @@ impl<E: Engine> Store<E> {
         sent.chain(asked).chain(levelling).collect()
     }
 
-    /// Whether the log has more than one `part`th of what it may have while it is held.
-    fn log_held_is(&self, at: usize, held: &[(ShardId, Index)], part: u64) -> bool {
+    /// Whether the log exceeds the ordinary bounds by more than one `part`th of what it may while it is held.
+    fn holds_more_than(&self, at: usize, held: &[(ShardId, Index)], part: u64) -> bool {
         let shards = held.iter().map(|(of, _)| *of).collect::<BTreeSet<_>>().len() as u64;
         let log = self.replicas[at].raft.storage();
-        let (bytes_max, entries_max) = log_held_max(&self.options);
-        log.bytes() > bytes_max / shards.max(1) / part || log.len() > entries_max / part
+        let (bytes, entries) = self.log_bounds();
+        let share = self.options.log_retention_store_bytes / SHARE / shards.max(1);
+        log.bytes() > bytes.saturating_add(share / part) || log.len() > entries.saturating_add(entries / part)
     }
 }
