@@ -202,7 +202,6 @@ impl Controller {
             return Ok(());
         }
         let reign = reign.ok_or(CommandError::NotHeardYet)?;
-        // It is not enough that applying says so: the command that has it drained may stand before this one in the log.
         if self.service(store) != Service::Draining {
             return Err(CommandError::NotDraining);
         }

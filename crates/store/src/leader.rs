@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use quorate_proto::{
-    Answer, Command, ForwardBody, Op, Outcome, Query, ScanPosition, Session, SessionWrite, UnknownReason,
+    Answer, Command, ControlCommand, ForwardBody, Op, Outcome, Query, ScanPosition, Session, SessionWrite,
+    UnknownReason,
 };
 use quorate_raft::{ProposeError, ReadContext, ReadState, StepError, mutant};
 use quorate_storage::ShardId;
@@ -19,6 +20,20 @@ use crate::replica::{NewWrite, PendingRead, PendingWrite, Waiter};
 use crate::rsm::CONTROLLER;
 use crate::store::Store;
 use crate::{ClientOutcome, Refusal};
+
+/// Whether a command is considered by what earlier ones have made of groups and stores. Of two groups that left at the same
+/// time, neither was the last one; a store was removed while it was not yet drained.
+fn changes_placement(command: &ControlCommand) -> bool {
+    match command {
+        ControlCommand::Place(_) | ControlCommand::SetStore { .. } | ControlCommand::Recover { .. } => true,
+        ControlCommand::Bootstrap(_)
+        | ControlCommand::AllocateIds { .. }
+        | ControlCommand::Register(_)
+        | ControlCommand::Admit(_)
+        | ControlCommand::NameSplit { .. }
+        | ControlCommand::ReserveTimestamps { .. } => false,
+    }
+}
 
 impl<E: Engine> Store<E> {
     /// Takes a request for a shard that this store leads.
@@ -49,10 +64,20 @@ impl<E: Engine> Store<E> {
         }
         if let ForwardBody::Write(Op::Control(command)) = &body
             && self.replicas[at].descriptor.shard == CONTROLLER
-            && let Err(reason) = self.machine.consider(self.reign(times), command)
         {
-            self.answer(waiter, Outcome::Done(Answer::Error(reason)));
-            return Ok(());
+            let replica = &self.replicas[at];
+            if changes_placement(command) && replica.applied.index < replica.last_taken() {
+                // What is under way may change what it is to be considered by: it comes again at the next tick.
+                match request {
+                    Some(request) => self.gateway.lanes.returned(request, None),
+                    None => self.answer(waiter, Outcome::Busy),
+                }
+                return Ok(());
+            }
+            if let Err(reason) = self.machine.consider(self.reign(times), command) {
+                self.answer(waiter, Outcome::Done(Answer::Error(reason)));
+                return Ok(());
+            }
         }
         match body {
             ForwardBody::Write(op) if self.is_out_of_space(at, &op) => {

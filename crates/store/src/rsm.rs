@@ -122,8 +122,9 @@ pub trait StateMachine: Send {
 
     /// The leader looks at a command before it proposes it, with what it has heard: that is not replicated, so
     /// [`StateMachine::apply`] cannot judge by it. `reign` is none while the leader has not applied what others had
-    /// proposed before it. A refusal is the command's answer, and nothing is proposed. Whatever must never happen is
-    /// refused by `apply` as well, since things may change in between.
+    /// proposed before it. A refusal is the command's answer, and nothing is proposed. Commands that change groups or the
+    /// service of stores are considered one after the other, each when those before it are applied. For the others things
+    /// may change in between, so whatever must never happen is refused by `apply` as well.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use quorate_sim::{Call, Ended, Retry, SECOND, Violation};
 use quorate_storage::StoreId;
 use quorate_store::RouteMode;
 
-use crate::groups::{Book, Groups, Stop, all_shards, appenders, group, key_of, nodes_of};
+use crate::groups::{Book, Groups, Stop, all_shards, appenders, command, group, key_of, left, nodes_of};
 use crate::support::{CLUSTER_SEEDS, Chance, close, row};
 
 /// A map that says that one group owns all, and a client that believes it: the others' shards are refused there, by every
@@ -178,6 +178,38 @@ fn s_22_a_group_that_joins_gets_its_share_and_the_old_one_gives_it_up() {
         assert_eq!(groups.config(-1)?.num, num);
         close(groups.world)
     });
+}
+
+/// Seed 1501051 of everything: each of two groups left while the other's leaving was under way. Each was judged by what was
+/// applied, and was not the last one; together they were, and no shard had a group.
+#[test]
+fn two_groups_that_leave_at_the_same_time_do_not_both_go() {
+    row(
+        "two_groups_that_leave_at_the_same_time_do_not_both_go",
+        CLUSTER_SEEDS,
+        |seed| {
+            let mut groups = Groups::start(2, seed, |setup| setup)?;
+            groups.join(&[1])?;
+            let other = groups.world.client("other");
+            // Both through the leader, so that they come together.
+            let leader = groups.world.await_leader(0)?;
+            let first = command(&mut groups.world, left(&[0])).via(leader);
+            let second = command(&mut groups.world, left(&[1])).via(leader);
+            let first = groups.world.begin(groups.operator, first);
+            let second = groups.world.begin(other, second);
+            let ended = [groups.world.finish(first)?, groups.world.finish(second)?];
+            let refused = |ended: &&Ended| ended.answer() == Some(&Answer::Error(CommandError::LastGroup));
+            assert_eq!(ended.iter().filter(refused).count(), 1, "{ended:?}");
+            assert_eq!(
+                ended.iter().filter(|ended| ended.is_done()).count(),
+                2,
+                "{ended:?}"
+            );
+            assert_eq!(groups.config(-1)?.groups.len(), 1);
+            groups.await_carried()?;
+            close(groups.world)
+        },
+    );
 }
 
 /// Groups join one after the other and leave again, and every key is what it was after each of these.
