@@ -15,7 +15,7 @@ use quorate_proto::{
 };
 use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{ClusterId, Incarnation, ShardId, StoreId};
-use quorate_store::rsm::{Reign, RowChanges, StateMachine};
+use quorate_store::rsm::{Policy, Reign, RowChanges, StateMachine};
 use quorate_store::{SLOTS, first_slots};
 
 const STORES: u64 = 100;
@@ -70,14 +70,57 @@ impl Bench {
     }
 }
 
+/// Rounds of the schedulers, in a reign of their own: what they cost, and what they give. All stores are heard, and then
+/// again, after so many microseconds, those that `silent` leaves.
+fn rounds(machine: &Controller, what: &str, later_us: u64, silent: u64) {
+    const ROUNDS: u64 = 10;
+    let mut machine = machine.clone();
+    let policy = Policy::default();
+    let at = |now_us: u64| Reign {
+        term: Term(4),
+        now_us,
+    };
+    for store in 1..=STORES {
+        assert_eq!(machine.hear(at(1), &beat(store, 1, 5, leads(store))), Some(0));
+    }
+    let (mut given, mut took) = (0, std::time::Duration::ZERO);
+    for round in 0..ROUNDS {
+        let now = at(1 + later_us + round * policy.round_us);
+        for store in (1..=STORES).filter(|store| *store != silent) {
+            assert_eq!(
+                machine.hear(now, &beat(store, 2 + round, 5, std::iter::empty())),
+                Some(0)
+            );
+        }
+        // Whoever is heard first has the round made; what it is ordered itself comes on top.
+        let began = Instant::now();
+        let (_, tally) = machine.orders(now, StoreId(STORES), &policy);
+        took += began.elapsed();
+        given += tally.given;
+    }
+    println!(
+        "a round of schedulers, {what:<21} {:>12.1?} {:>9} operators in {ROUNDS} rounds",
+        took / ROUNDS as u32,
+        given
+    );
+}
+
 fn group(id: u64, stores: std::ops::RangeInclusive<u64>) -> PlacementCommand {
     PlacementCommand::Join([(GroupId(id), stores.map(StoreId).collect())].into())
 }
 
-/// The word of a store that leads every hundredth shard. Shards are heard in term `term`.
+/// The shards that a store leads: every hundredth, and the first one the controller's own.
+fn leads(store: u64) -> impl Iterator<Item = u64> {
+    (0..=u64::from(SHARDS)).filter(move |shard| shard % STORES + 1 == store)
+}
+
+/// The word of a store about shards that it leads. Shards are heard in term `term`.
 fn beat(store: u64, seq: u64, term: u64, shards: impl Iterator<Item = u64>) -> Heartbeat {
     let word = |shard: u64| {
-        let slots = first_slots(ShardId(shard), SHARDS);
+        let slots = match shard {
+            0 => 0..0,
+            shard => first_slots(ShardId(shard), SHARDS),
+        };
         let member = |nth: u64| ShardMember {
             replica: ReplicaId(nth + 1),
             store: StoreId((shard + 33 * nth) % STORES + 1),
@@ -143,7 +186,6 @@ fn main() {
         bench.apply("", &ControlCommand::Register(record));
     }
 
-    let leads = |store: u64| (1..=u64::from(SHARDS)).filter(move |shard| shard % STORES + 1 == store);
     let whole: Vec<Heartbeat> = (1..=STORES)
         .map(|store| beat(store, 1, 5, leads(store)))
         .collect();
@@ -202,6 +244,14 @@ fn main() {
         println!("{what:<44} {:>12.1?} {:>9} bytes", began.elapsed(), bytes.len());
     }
 
+    rounds(&bench.machine, "all is well", 0, 0);
+    rounds(
+        &bench.machine,
+        "a store is lost",
+        Policy::default().replace_after_us,
+        1,
+    );
+
     // The one group gives stores away first: a store is in one group.
     let begins = PlacementCommand::Leave([GroupId(1)].into());
     bench.place("Leave: the only group", begins);
@@ -209,6 +259,7 @@ fn main() {
         let what = format!("Join: group {id} of ten stores");
         bench.place(&what, group(id + 1, (id - 1) * 10 + 1..=id * 10));
     }
+    rounds(&bench.machine, "ten groups came", 0, 0);
     bench.place("Rebalance", PlacementCommand::Rebalance);
     bench.place(
         "Leave: one of ten groups",

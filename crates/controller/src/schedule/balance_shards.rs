@@ -14,12 +14,20 @@ pub(super) const DEAD_BAND: usize = 2;
 /// Moves a replica of the shard from the fullest of its stores to the emptiest of its group, if that makes the two more
 /// alike and puts no two replicas into a zone that were in different ones.
 pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardView) -> Option<Operator> {
-    let group = view.group_of(shard)?;
+    let group = load.group_of(view, shard)?;
+    let most = of
+        .members
+        .iter()
+        .map(|member| load.replicas(member.store))
+        .max()?;
+    if most < group.fewest.saturating_add(DEAD_BAND) {
+        return None;
+    }
     let members: Vec<StoreId> = of.members.iter().map(|member| member.store).collect();
     let is_sound = members
         .iter()
-        .all(|store| view.condition(*store) == Condition::Up && group.contains(store));
-    if members.len() != view.wanted(shard, &group, members.len()) || !is_sound || shard == CONTROLLER {
+        .all(|store| view.condition(*store) == Condition::Up && group.has(*store));
+    if members.len() != group.wanted(view, shard, members.len()) || !is_sound || shard == CONTROLLER {
         return None;
     }
     // One that lags behind is moved rather than another: it loses nothing, and two would be too few.
@@ -44,7 +52,7 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
                 && load.replicas(*store) + DEAD_BAND <= load.replicas(from)
                 && view.same_zone(*store, &others) <= view.same_zone(from, &others)
         };
-        let targets = group.iter().copied().filter(can);
+        let targets = group.stores.iter().copied().filter(can);
         let to = targets.min_by_key(|store| (load.replicas(*store), *store))?;
         Some(Operator {
             shard,

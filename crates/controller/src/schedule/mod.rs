@@ -127,10 +127,12 @@ pub fn operators(view: &ClusterView, limits: &Limits) -> Vec<Operator> {
             *round.incoming.entry(member.store).or_default() += 1;
         }
     }
-    round.run(replicas::check);
-    round.run(balance_shards::check);
-    round.run(hot_shards::check);
-    round.run(balance_leaders::check);
+    round.count_fewest();
+    let shards = round.shards();
+    round.run(&shards, replicas::check);
+    round.run(&shards, balance_shards::check);
+    round.run(&shards, hot_shards::check);
+    round.run(&shards, balance_leaders::check);
     round.operators.into_values().collect()
 }
 
@@ -148,24 +150,35 @@ struct Round<'a> {
     operators: BTreeMap<ShardId, Operator>,
 }
 
-impl Round<'_> {
-    fn run(&mut self, check: Check) {
-        let view = self.view;
-        // What has a replica that lags or is lost goes first: it is nearest to being lost. Then what is on full stores.
-        let free = view.shards.iter();
+impl<'a> Round<'a> {
+    /// Those that may be changed. What has a replica that lags or is lost goes first: it is nearest to being lost. Then what
+    /// is on full stores.
+    fn shards(&self) -> Vec<(ShardId, &'a ShardView)> {
+        let free = self.view.shards.iter();
         let free = free.filter(|(_, of)| !of.is_changing && !of.is_resting);
-        let mut shards: Vec<(&ShardId, &ShardView)> = free.collect();
-        shards.sort_by_cached_key(|(shard, of)| {
-            (Reverse(self.at_risk(of)), Reverse(self.fullest(of)), **shard)
-        });
+        let mut shards: Vec<_> = free.map(|(shard, of)| (*shard, of)).collect();
+        shards
+            .sort_by_cached_key(|(shard, of)| (Reverse(self.at_risk(of)), Reverse(self.fullest(of)), *shard));
+        shards
+    }
+
+    fn run(&mut self, shards: &[(ShardId, &ShardView)], check: Check) {
         for (shard, of) in shards {
             if !self.operators.contains_key(shard)
-                && let Some(operator) = check(view, &self.load, *shard, of)
+                && let Some(operator) = check(self.view, &self.load, *shard, of)
                 && !self.take(operator, of)
             {
                 return;
             }
         }
+    }
+
+    fn count_fewest(&mut self) {
+        let (view, incoming) = (self.view, &self.incoming);
+        let is_full =
+            |store: StoreId| incoming.get(&store).copied().unwrap_or_default() >= self.limits.incoming;
+        self.load
+            .count_fewest(|store| view.condition(store) == Condition::Up && !is_full(store));
     }
 
     /// Members that are not of full use.
@@ -204,6 +217,7 @@ impl Round<'_> {
                     *self.incoming.entry(*store).or_default() += 1;
                 }
                 remove.iter().for_each(|store| self.load.goes(*store));
+                self.count_fewest();
             }
             Task::Leader { to } => {
                 let leaders = self.operators.values();

@@ -9,10 +9,10 @@ use super::{Operator, Reason, Task};
 /// What is to be done about a shard, if anything. A shard that is wrong in several ways is put right at once, as far as
 /// there are stores for it; a replica goes only if another one is there or comes in its place.
 pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardView) -> Option<Operator> {
-    let group = view.group_of(shard)?;
+    let group = load.group_of(view, shard)?;
     let members: Vec<StoreId> = of.members.iter().map(|member| member.store).collect();
-    let wanted = view.wanted(shard, &group, members.len());
-    let is_in_group = |store: StoreId| group.contains(&store);
+    let wanted = group.wanted(view, shard, members.len());
+    let is_in_group = |store: StoreId| group.has(store);
     // What a member that is to go gives as the reason.
     let fault = |store: StoreId| match view.condition(store) {
         Condition::Down => Some(Reason::Down),
@@ -25,7 +25,7 @@ pub(super) fn check(view: &ClusterView, load: &Load, shard: ShardId, of: &ShardV
         members.iter().partition(|store| fault(**store).is_some());
     let mut add = Vec::new();
     while stays.len() < wanted {
-        let Some(best) = best_target(view, load, of, &group, &stays) else {
+        let Some(best) = best_target(view, load, of, &group.stores, &stays) else {
             break;
         };
         stays.push(best);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use quorate_proto::{Config, Epoch};
+use quorate_proto::{Config, Epoch, GroupId};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::CONTROLLER;
 
@@ -87,7 +87,53 @@ pub struct ClusterView {
     pub shards: BTreeMap<ShardId, ShardView>,
 }
 
-/// What each store has, shards on their way counted where they go.
+/// The stores that may hold a shard.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    /// In ascending order.
+    pub(super) stores: Vec<StoreId>,
+    /// How many of them are not to be emptied. One that is only down counts: somebody keeps its place.
+    staying: usize,
+    /// The fewest replicas that one of them has which takes another one now. Most shards need no look at each store
+    /// with it.
+    pub(super) fewest: usize,
+}
+
+impl Group {
+    fn new(view: &ClusterView, stores: impl Iterator<Item = StoreId>) -> Self {
+        let stores: Vec<StoreId> = stores.collect();
+        let stays = |store: &&StoreId| {
+            let store = view.stores.get(store);
+            store.is_some_and(|store| store.condition != Condition::Draining)
+        };
+        Self {
+            staying: stores.iter().filter(stays).count(),
+            stores,
+            fewest: 0,
+        }
+    }
+
+    pub(super) fn has(&self, store: StoreId) -> bool {
+        self.stores.binary_search(&store).is_ok()
+    }
+
+    /// How many replicas a shard of the group is to have that has so many now: as many as were asked for, if there are
+    /// enough stores that are not to be emptied.
+    ///
+    /// While there are fewer stores than replicas are wanted, none is added that would make the number even: two voters
+    /// tolerate no more failures than one, and there are two that can fail. None is removed for that either.
+    pub(super) fn wanted(&self, view: &ClusterView, shard: ShardId, held: usize) -> usize {
+        let full = match shard {
+            CONTROLLER => CONTROLLER_REPLICAS,
+            _ => view.replicas,
+        };
+        let can = full.min(self.staying).max(1);
+        let is_even = can < full && can.is_multiple_of(2);
+        if is_even && held < can { can - 1 } else { can }
+    }
+}
+
+/// What each store and each group has, shards on their way counted where they go.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Load {
     /// Replicas by store.
@@ -96,11 +142,23 @@ pub(super) struct Load {
     leaders: BTreeMap<StoreId, usize>,
     /// What those are asked for, in operations per second, by store.
     served: BTreeMap<StoreId, u64>,
+    /// The config's.
+    groups: BTreeMap<GroupId, Group>,
+    /// The stores with the controller role, if there are any.
+    controllers: Option<Group>,
 }
 
 impl Load {
     pub(super) fn of(view: &ClusterView) -> Self {
-        let mut load = Self::default();
+        let groups = view.config.groups.iter();
+        let groups = groups.map(|(id, stores)| (*id, Group::new(view, stores.iter().copied())));
+        let controllers = view.stores.iter().filter(|(_, store)| store.controls);
+        let controllers = Group::new(view, controllers.map(|(id, _)| *id));
+        let mut load = Self {
+            groups: groups.collect(),
+            controllers: (!controllers.stores.is_empty()).then_some(controllers),
+            ..Self::default()
+        };
         for shard in view.shards.values() {
             *load.leaders.entry(shard.leader).or_default() += 1;
             *load.served.entry(shard.leader).or_default() += shard.load;
@@ -109,6 +167,24 @@ impl Load {
             }
         }
         load
+    }
+
+    /// The group that is to hold the shard: those with the controller role for the controller's shard. None if nothing is
+    /// decided about it, or nobody has the role: then the shard stays where it is.
+    pub(super) fn group_of(&self, view: &ClusterView, shard: ShardId) -> Option<&Group> {
+        if shard == CONTROLLER {
+            return self.controllers.as_ref();
+        }
+        self.groups.get(&view.config.shards.get(&shard)?.group?)
+    }
+
+    /// Counts anew what the stores have which take a replica.
+    pub(super) fn count_fewest(&mut self, takes: impl Fn(StoreId) -> bool) {
+        for group in self.groups.values_mut() {
+            let takers = group.stores.iter().filter(|store| takes(**store));
+            let had = takers.map(|store| self.replicas.get(store).copied().unwrap_or(0));
+            group.fewest = had.min().unwrap_or(usize::MAX);
+        }
     }
 
     pub(super) fn replicas(&self, store: StoreId) -> usize {
@@ -169,37 +245,6 @@ impl ClusterView {
         self.stores
             .get(&store)
             .map_or(Condition::Down, |store| store.condition)
-    }
-
-    /// The stores of the group that is to hold the shard: those with the controller role for the controller's shard. None
-    /// if nothing is decided about it, or nobody has the role: then the shard stays where it is.
-    pub(super) fn group_of(&self, shard: ShardId) -> Option<Vec<StoreId>> {
-        if shard == CONTROLLER {
-            let stores = self.stores.iter().filter(|(_, store)| store.controls);
-            let stores: Vec<StoreId> = stores.map(|(id, _)| *id).collect();
-            return (!stores.is_empty()).then_some(stores);
-        }
-        let group = self.config.shards.get(&shard)?.group?;
-        Some(self.config.groups.get(&group)?.iter().copied().collect())
-    }
-
-    /// How many replicas a shard of the group is to have that has so many now: as many as were asked for, if there are
-    /// enough stores that are not to be emptied. One that is only down counts: somebody keeps its place.
-    ///
-    /// While there are fewer stores than replicas are wanted, none is added that would make the number even: two voters
-    /// tolerate no more failures than one, and there are two that can fail. None is removed for that either.
-    pub(super) fn wanted(&self, shard: ShardId, group: &[StoreId], held: usize) -> usize {
-        let stays = |store: &&StoreId| {
-            let store = self.stores.get(store);
-            store.is_some_and(|store| store.condition != Condition::Draining)
-        };
-        let full = match shard {
-            CONTROLLER => CONTROLLER_REPLICAS,
-            _ => self.replicas,
-        };
-        let can = full.min(group.iter().filter(stays).count()).max(1);
-        let is_even = can < full && can.is_multiple_of(2);
-        if is_even && held < can { can - 1 } else { can }
     }
 
     /// How many of the stores are in the same zone as this one.
