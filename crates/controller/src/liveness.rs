@@ -9,6 +9,10 @@ use quorate_storage::StoreId;
 /// second at default settings.
 pub const DOWN_AFTER_US: u64 = 10_000_000;
 
+/// Microseconds between two words of a store's process from which on it was not heard all the time. What survivors tell
+/// with their heartbeats counts for as long.
+pub(crate) const GAP_US: u64 = 5_000_000;
+
 /// What was heard of the stores.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Liveness {
@@ -20,6 +24,8 @@ pub struct Liveness {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Heard {
     at_us: u64,
+    /// Since when its process has been heard without a gap.
+    steady_since_us: u64,
     seq: u64,
     last: StoreHeartbeat,
 }
@@ -37,11 +43,14 @@ impl Liveness {
     /// A store is heard. Returns whether it is the newest word of its process; older word may have overtaken it.
     pub fn hear(&mut self, now_us: u64, seq: u64, last: &StoreHeartbeat) -> bool {
         let before = self.stores.get(&last.store);
-        if before.is_some_and(|before| before.last.process == last.process && before.seq >= seq) {
+        let before = before.filter(|before| before.last.process == last.process);
+        if before.is_some_and(|before| before.seq >= seq) {
             return false;
         }
+        let steady = before.filter(|before| now_us < before.at_us.saturating_add(GAP_US));
         let heard = Heard {
             at_us: now_us,
+            steady_since_us: steady.map_or(now_us, |before| before.steady_since_us),
             seq,
             last: last.clone(),
         };
@@ -60,6 +69,15 @@ impl Liveness {
     pub fn silent_us(&self, now_us: u64, store: StoreId) -> u64 {
         let since_us = self.stores.get(&store).map_or(self.since_us, |heard| heard.at_us);
         now_us.saturating_sub(since_us)
+    }
+
+    /// Microseconds for which a store's process has been heard without a gap up to now: for so long it could have told
+    /// whatever there is to tell.
+    #[must_use]
+    pub fn steady_us(&self, now_us: u64, store: StoreId) -> u64 {
+        let heard = self.stores.get(&store);
+        let steady = heard.filter(|heard| now_us < heard.at_us.saturating_add(GAP_US));
+        steady.map_or(0, |heard| now_us.saturating_sub(heard.steady_since_us))
     }
 
     /// Whether a store lives.
@@ -109,6 +127,23 @@ mod tests {
         assert_eq!(liveness.silent_us(121 * SECOND, StoreId(1)), 10 * SECOND);
         assert!(liveness.hear(122 * SECOND, 8, &beat(1, 5)));
         assert_eq!(state(&liveness, 122), StoreState::Up);
+    }
+
+    #[test]
+    fn a_new_process_and_a_gap_begin_the_steady_time_anew() {
+        let mut liveness = Liveness::new(0);
+        let steady =
+            |liveness: &Liveness, seconds: u64| liveness.steady_us(seconds * SECOND, StoreId(1)) / SECOND;
+        assert_eq!(steady(&liveness, 9), 0, "never heard");
+        for seconds in [10, 12, 16] {
+            liveness.hear(seconds * SECOND, seconds, &beat(1, 5));
+        }
+        assert_eq!(steady(&liveness, 20), 10);
+        assert_eq!(steady(&liveness, 21), 0, "silent for five seconds");
+        liveness.hear(21 * SECOND, 21, &beat(1, 5));
+        assert_eq!(steady(&liveness, 23), 2, "it counts from the end of the gap");
+        liveness.hear(24 * SECOND, 1, &beat(1, 6));
+        assert_eq!(steady(&liveness, 25), 1, "another process");
     }
 
     #[test]

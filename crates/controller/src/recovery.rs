@@ -20,13 +20,15 @@ use quorate_raft::{ReplicaId, Term};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{CONTROLLER, Reign, RowChanges};
 
+use crate::liveness::{DOWN_AFTER_US, GAP_US};
 use crate::overview::Overview;
 use crate::shard_map::Known;
 use crate::state::Controller;
 use crate::{placement, rows};
 
-/// Microseconds for which a survivor's word counts; it comes with every heartbeat.
-const FRESH_US: u64 = 5_000_000;
+/// Microseconds for which a store must have been heard all the time, so that it has told what survives there: a replica
+/// tells of itself when it has heard no leader for three election timeouts, or its process has run for so long.
+const STEADY_US: u64 = DOWN_AFTER_US;
 
 /// What survivors have told, by shard.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -43,10 +45,10 @@ impl Survivors {
         }
     }
 
-    /// Those that were heard lately.
+    /// Those that were heard lately; they tell it with every heartbeat.
     fn of(&self, now_us: u64, shard: ShardId) -> BTreeMap<StoreId, &Survivor> {
         let told = self.0.get(&shard).into_iter().flatten();
-        let fresh = told.filter(|(_, (at, _))| now_us < at.saturating_add(FRESH_US));
+        let fresh = told.filter(|(_, (at, _))| now_us < at.saturating_add(GAP_US));
         fresh.map(|(store, (_, survivor))| (*store, survivor)).collect()
     }
 }
@@ -76,6 +78,9 @@ impl Controller {
                 (_, true) if state == StoreState::Unheard => return Err(CommandError::NotHeardYet),
                 // It may hold more than those that were heard.
                 (_, false) if state != StoreState::Up => return Err(CommandError::StoreSilent),
+                (_, false) if overview.liveness.steady_us(reign.now_us, *store) < STEADY_US => {
+                    return Err(CommandError::NotHeardYet);
+                }
                 _ => {}
             }
         }

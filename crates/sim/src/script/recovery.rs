@@ -6,7 +6,7 @@ use quorate_proto::{
     Answer, Command, CommandError, ControlCommand, ControlQuery, ForwardBody, LossRow, Op, Recovery,
     decode_losses,
 };
-use quorate_raft::{Index, Payload};
+use quorate_raft::{Index, Payload, Term};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::CONTROLLER;
 
@@ -74,6 +74,14 @@ impl World {
     /// A shard is begun anew: nothing of it is committed any more.
     pub fn give_up_all(&mut self, shard: u64) {
         self.oracles.give_up_all(ShardId(shard));
+    }
+
+    /// The terms of the entries that a node's log keeps of a shard.
+    #[must_use]
+    pub fn log_terms(&self, node: usize, shard: u64) -> BTreeMap<Index, Term> {
+        let process = self.nodes[node].process.iter();
+        let entries = process.flat_map(|process| process.store.log_entries(ShardId(shard)));
+        entries.map(|entry| (entry.index, entry.term)).collect()
     }
 
     /// The last value that a node's log sets for each key of a shard, whether or not it is committed.
