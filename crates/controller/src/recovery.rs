@@ -16,7 +16,7 @@ use quorate_proto::{
     Answer, CommandError, Delta, Epoch, Left, LossRow, MemberRole, RECOVERY_STRIDE, Recovery, Service,
     StoreState, Survivor,
 };
-use quorate_raft::{ReplicaId, Term};
+use quorate_raft::{ReplicaId, Term, mutant};
 use quorate_storage::{ShardId, StoreId};
 use quorate_store::rsm::{CONTROLLER, Reign, RowChanges};
 
@@ -78,7 +78,10 @@ impl Controller {
                 (_, true) if state == StoreState::Unheard => return Err(CommandError::NotHeardYet),
                 // It may hold more than those that were heard.
                 (_, false) if state != StoreState::Up => return Err(CommandError::StoreSilent),
-                (_, false) if overview.liveness.steady_us(reign.now_us, *store) < STEADY_US => {
+                (_, false)
+                    if overview.liveness.steady_us(reign.now_us, *store) < STEADY_US
+                        && !mutant!("recovered-before-all-have-told") =>
+                {
                     return Err(CommandError::NotHeardYet);
                 }
                 _ => {}
@@ -131,7 +134,7 @@ impl Controller {
                 sessions: 0,
             });
         };
-        if has_quorum(most, gone) {
+        if has_quorum(most, gone) && !mutant!("recovered-though-a-majority-lives") {
             return None;
         }
         let (commit, term) = (most.commit, most.term_at(most.commit));
@@ -145,7 +148,9 @@ impl Controller {
         };
         // Who was chosen before and lives has to go on: it may have begun to.
         let chosen = self.recoveries.get(&shard);
-        let chosen = chosen.filter(|chosen| !gone.contains(&chosen.store) && !is_done(chosen, most.epoch));
+        let chosen = chosen
+            .filter(|chosen| !gone.contains(&chosen.store) && !is_done(chosen, most.epoch))
+            .filter(|_| !mutant!("second-survivor-chosen"));
         let best = survivors
             .iter()
             .filter(|(store, survivor)| {
@@ -153,7 +158,12 @@ impl Controller {
                     && chosen.is_none_or(|of| (of.store, of.replica) == (**store, survivor.replica))
             })
             .max_by_key(|(store, survivor)| {
-                (survivor.last_term(), survivor.last, std::cmp::Reverse(**store))
+                let last = if mutant!("survivor-by-its-commit-index") {
+                    (Term(0), survivor.commit)
+                } else {
+                    (survivor.last_term(), survivor.last)
+                };
+                (last, std::cmp::Reverse(**store))
             });
         let recovery = best.map(|(store, survivor)| {
             let all = survivors.values();
@@ -171,7 +181,11 @@ impl Controller {
                 term: beyond.term,
                 last_replica: beyond.last_replica,
                 left: Some(Left {
-                    commit,
+                    commit: if mutant!("unsure-entries-said-to-be-certain") {
+                        survivor.last
+                    } else {
+                        commit
+                    },
                     last: (survivor.last, survivor.last_term()),
                 }),
             }
@@ -396,7 +410,9 @@ impl Controller {
         }
         for store in gone {
             self.forget_addresses(store, rows);
-            self.put_service(store, Service::Removed, rows);
+            if !mutant!("lost-store-stays-in-service") {
+                self.put_service(store, Service::Removed, rows);
+            }
         }
         for recovery in shards {
             let (row, value) = rows::recovery_row(recovery);

@@ -15,7 +15,7 @@
 use bytes::{Buf, BufMut, Bytes};
 use quorate_proto::{Epoch, PeerMessage, RUNS_MAX, Recovery, SURVIVORS_MAX, SessionTotals, Survivor};
 use quorate_raft::{
-    ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, HardState, Index, ReplicaId, Term,
+    ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, HardState, Index, ReplicaId, Term, mutant,
 };
 use quorate_storage::engine::{BatchSeq, Engine, EngineError, View, WriteBatch};
 use quorate_storage::{ShardId, StoreId};
@@ -71,7 +71,7 @@ impl Forced {
 
     /// The hard state that the replica starts with: above what those who are lost may have decided.
     pub(crate) fn raise(self, state: HardState) -> HardState {
-        if state.term >= self.term {
+        if state.term >= self.term || mutant!("recovered-in-a-term-of-before") {
             return state;
         }
         HardState {
@@ -97,7 +97,11 @@ pub(crate) fn void_change() -> ConfChange {
 pub(crate) fn alone(before: &Descriptor, own: StoreId, recovery: &Recovery) -> Descriptor {
     let last_replica = recovery.last_replica.max(before.membership.last_replica);
     let mut membership = members_only(vec![(before.replica, own)]);
-    membership.last_replica = last_replica.max(before.replica);
+    membership.last_replica = if mutant!("recovery-forgets-replica-ids") {
+        before.replica
+    } else {
+        last_replica.max(before.replica)
+    };
     Descriptor {
         conf_state: ConfState {
             voters: vec![before.replica],

@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use lost_majority::{Seen, THREE_OF_EIGHT, TWO_OF_FIVE};
 use quorate_raft::mutants::activate;
 use quorate_sim::{Options, Profile};
 
@@ -27,6 +28,9 @@ mod heal;
 #[path = "../../../storage/tests/log_power_loss.rs"]
 #[allow(dead_code, reason = "its tests are not compiled here")]
 mod log_power_loss;
+#[path = "../../tests/lab/lost_majority.rs"]
+#[allow(dead_code, reason = "its tests are not compiled here")]
+mod lost_majority;
 #[path = "../../../raft/tests/safety/member.rs"]
 mod member;
 #[path = "../../../raft/tests/safety/properties.rs"]
@@ -35,6 +39,9 @@ mod properties;
 #[path = "../../../raft/tests/behaviour/rng.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
 mod rng;
+#[path = "../../tests/lab/support.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
 
 use table::{Mutant, Suite, mutants};
 
@@ -49,7 +56,7 @@ OPTIONS
   --seeds N       give up after so many seeds (default 400; 8000 of the suites core and log, whose seeds are short)
   --start S       the first seed (default 1)
   --threads T     default: one per processor
-  --profile P     look in this profile of the simulator, or in the suite core or log, instead of the listed one
+  --profile P     look in this profile of the simulator, or in the suite core, log or recovery, instead of the listed one
   --short         short seeds of the simulator: a few virtual seconds instead of a minute
   --verbose       the seed, and what the property saw
   --control       no mutant at all: the seeds must pass
@@ -100,6 +107,7 @@ fn parse() -> Result<Option<Args>, String> {
                 args.suite = Some(match value()?.as_str() {
                     "core" => Suite::Core,
                     "log" => Suite::Log,
+                    "recovery" => Suite::Recovery,
                     profile => Suite::Cluster(profile.parse::<Profile>()?.name()),
                 });
             }
@@ -127,7 +135,7 @@ struct Found {
 
 /// Runs one seed of a suite; returns what it found wrong.
 fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
-    let component = |run: &dyn Fn()| {
+    let component = |run: &mut dyn FnMut()| {
         catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             let text = text.or(panic.downcast_ref::<&str>().copied());
@@ -135,14 +143,24 @@ fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
         })
     };
     match suite {
-        Suite::Core => component(&|| {
+        Suite::Core => component(&mut || {
             let mut cluster = cluster::Cluster::new(seed);
             (0..CORE_STEPS).for_each(|_| cluster.fault_step());
             cluster.heal();
         }),
-        Suite::Log => component(&|| {
+        Suite::Log => component(&mut || {
             log_power_loss::run(seed);
         }),
+        Suite::Recovery => {
+            let shape = if seed.is_multiple_of(2) {
+                TWO_OF_FIVE
+            } else {
+                THREE_OF_EIGHT
+            };
+            let mut result = Ok(());
+            component(&mut || result = lost_majority::run(seed, shape, &Seen::default()))?;
+            result.map_err(|violation| format!("{}\n    {}", violation.property, violation.detail))
+        }
         Suite::Cluster(profile) => {
             let profile: Profile = profile.parse()?;
             quorate_sim::run(seed, profile, options)
@@ -162,7 +180,7 @@ fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
 /// After how many seeds of a suite the search is given up.
 fn seeds(args: &Args, suite: Suite) -> u64 {
     args.seeds.unwrap_or(match suite {
-        Suite::Cluster(_) => 400,
+        Suite::Cluster(_) | Suite::Recovery => 400,
         Suite::Core | Suite::Log => 8000,
     })
 }
@@ -228,6 +246,7 @@ fn shown(suite: Suite) -> String {
         Suite::Cluster(profile) => format!("cluster, {profile}"),
         Suite::Core => "core".into(),
         Suite::Log => "log".into(),
+        Suite::Recovery => "recovery".into(),
     }
 }
 

@@ -4,6 +4,7 @@ mod clients;
 mod consensus;
 mod persistence;
 mod placement;
+mod recovery;
 mod shards;
 
 /// Where a mutant is looked for.
@@ -15,6 +16,8 @@ pub(crate) enum Suite {
     Core,
     /// The Raft log on a disk that loses power: `crates/storage/tests/log_power_loss.rs`.
     Log,
+    /// Shards that lost their majority for ever: `crates/sim/tests/lab/lost_majority.rs`.
+    Recovery,
 }
 
 /// A deliberate bug.
@@ -55,6 +58,7 @@ const SPLITS: Suite = Suite::Cluster("splits");
 const PLACEMENT: Suite = Suite::Cluster("placement");
 const CORE: Suite = Suite::Core;
 const LOG: Suite = Suite::Log;
+const RECOVERY: Suite = Suite::Recovery;
 
 /// All of them, by subject.
 pub(crate) fn mutants() -> Vec<Mutant> {
@@ -64,6 +68,7 @@ pub(crate) fn mutants() -> Vec<Mutant> {
         clients::MUTANTS,
         shards::MUTANTS,
         placement::MUTANTS,
+        recovery::MUTANTS,
     ]
     .concat()
 }
