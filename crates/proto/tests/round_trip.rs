@@ -79,6 +79,10 @@ fn peer_messages_of_every_kind() {
         peer_round_trip(&g.snapshot_report());
         (0..3).for_each(|kind| peer_round_trip(&g.health(kind)));
         (0..2).for_each(|kind| peer_round_trip(&g.heartbeat(kind)));
+        (0..2).for_each(|kind| peer_round_trip(&g.recovery_message(kind)));
+        let (op, query) = (g.recover(), g.losses_query());
+        peer_round_trip(&g.request(ForwardBody::Write(op)));
+        peer_round_trip(&g.request(ForwardBody::Read(query)));
     }
 }
 
@@ -188,6 +192,9 @@ fn stored_forms() {
         check!(encode_entry, decode_entry, g.entry());
         check!(encode_payload, decode_payload, g.payload());
         check!(encode_epoch, decode_epoch, g.epoch());
+        check!(encode_recovery, decode_recovery, g.recovery());
+        let losses = g.list(Gen::loss);
+        assert_eq!(decode_losses(&encode_losses(&losses)), Ok(losses));
     }
 }
 

@@ -77,6 +77,33 @@ pub(crate) const FORMS: &[Form] = &[
         again: |b| decode_shard_info(b).map(|v| encoded(encode_shard_info, &v)),
     },
     Form {
+        name: "command of a recovery",
+        generate: |g| {
+            let op = g.recover();
+            let command = Command { op, ..g.command(0) };
+            command.encode_to_bytes().to_vec()
+        },
+        again: |b| Command::decode(b).map(|v| v.encode_to_bytes().to_vec()),
+    },
+    Form {
+        name: "recovery message",
+        generate: |g| {
+            let kind = g.next();
+            encoded(|out, v: &PeerMessage| v.encode(out), &g.recovery_message(kind))
+        },
+        again: |b| PeerMessage::decode(b.clone()).map(|v| encoded(|out, v: &PeerMessage| v.encode(out), &v)),
+    },
+    Form {
+        name: "recovery",
+        generate: |g| encoded(encode_recovery, &g.recovery()),
+        again: |b| decode_recovery(b).map(|v| encoded(encode_recovery, &v)),
+    },
+    Form {
+        name: "losses",
+        generate: |g| encode_losses(&g.list(Gen::loss)).to_vec(),
+        again: |b| decode_losses(b).map(|v| encode_losses(&v).to_vec()),
+    },
+    Form {
         name: "epoch",
         generate: |g| encoded(encode_epoch, &g.epoch()),
         again: |b| decode_epoch(b).map(|v| encoded(encode_epoch, &v)),

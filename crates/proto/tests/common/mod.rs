@@ -16,6 +16,8 @@ use quorate_raft::{
 };
 use quorate_storage::{Incarnation, ShardId, StoreId};
 
+mod recovery;
+
 /// SplitMix64: small, seeded, the same everywhere.
 pub(crate) struct Gen(pub(crate) u64);
 
@@ -23,7 +25,7 @@ pub(crate) const OPS: u64 = 18;
 pub(crate) const QUERIES: u64 = 7;
 pub(crate) const OUTCOMES: u64 = 17;
 pub(crate) const BODIES: u64 = 14;
-pub(crate) const PEER_MESSAGES: u64 = 10;
+pub(crate) const PEER_MESSAGES: u64 = 11;
 /// Kinds of node messages.
 pub(crate) const NODE_MESSAGES: u64 = 4;
 
@@ -506,6 +508,7 @@ impl Gen {
             6 => self.heartbeat(kind),
             7 => self.snapshot_request(),
             8 => self.snapshot_report(),
+            9 => self.recovery_message(kind),
             _ => self.health(kind),
         }
     }
@@ -604,19 +607,21 @@ impl Gen {
             is_slow: self.bool(),
         }
     }
-    pub(crate) fn shard_heartbeat(&mut self) -> ShardHeartbeat {
+    fn member(&mut self) -> ShardMember {
         const ROLES: [MemberRole; 4] = [
             MemberRole::Voter,
             MemberRole::Learner,
             MemberRole::Incoming,
             MemberRole::Outgoing,
         ];
-        let member = |g: &mut Self| ShardMember {
-            replica: g.replica(),
-            store: StoreId(g.u64()),
-            role: ROLES[g.below(4) as usize],
-            is_pending: g.bool(),
-        };
+        ShardMember {
+            replica: self.replica(),
+            store: StoreId(self.u64()),
+            role: ROLES[self.below(4) as usize],
+            is_pending: self.bool(),
+        }
+    }
+    pub(crate) fn shard_heartbeat(&mut self) -> ShardHeartbeat {
         ShardHeartbeat {
             shard: ShardId(self.u64()),
             start_slot: self.next() as u16,
@@ -624,7 +629,7 @@ impl Gen {
             epoch: self.epoch(),
             term: self.term(),
             leader: self.replica(),
-            members: (0..self.below(4)).map(|_| member(self)).collect(),
+            members: self.list(Gen::member),
             bytes: self.option(Self::u64),
             load: self.option(Self::u64),
         }
