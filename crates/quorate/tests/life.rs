@@ -15,9 +15,10 @@ use serde_json::Value;
 use support::control::{ctl, shards};
 use support::record::{Latencies, Record};
 use support::tokens::{Fate, Load, Reader, Sent, judge};
-use support::{Cluster, SHARDS, bytes_under, quorate};
+use support::{Cluster, SHARDS, bulk, bytes_under, quorate};
 
 const PATIENCE: Duration = Duration::from_secs(180);
+const VALUE_BYTES: u64 = 8 << 10;
 
 /// A node that is never killed.
 const VIA: usize = 4;
@@ -199,8 +200,15 @@ fn nine() -> Cluster {
     cluster
 }
 
-fn run(clients: usize, rest: Duration, calm: Duration) {
+/// `data_bytes` are there already when the clients begin: what the shards carry along.
+fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
     let mut cluster = nine();
+    bulk::load(
+        &cluster.addrs(),
+        data_bytes / VALUE_BYTES,
+        VALUE_BYTES as usize,
+        |n| format!("freight-{n}"),
+    );
     let load = Load::paced(&cluster.addrs(), clients, 0, rest);
     load.wait_progress(20, PATIENCE);
     let calm_from = load.started.elapsed();
@@ -291,7 +299,8 @@ fn run(clients: usize, rest: Duration, calm: Duration) {
         std::thread::sleep(Duration::from_millis(200));
     }
     println!(
-        "{clients} clients over {SHARDS} shards, each rests {} ms after an append; {} cores",
+        "{clients} clients over {SHARDS} shards with {} MiB, each rests {} ms after an append; {} cores",
+        data_bytes >> 20,
         rest.as_millis(),
         std::thread::available_parallelism().unwrap()
     );
@@ -334,11 +343,11 @@ fn run(clients: usize, rest: Duration, calm: Duration) {
 
 #[test]
 fn groups_come_and_go_and_stores_are_replaced_under_load() {
-    run(16, Duration::from_millis(10), Duration::from_secs(1));
+    run(16, Duration::from_millis(10), Duration::from_secs(1), 1 << 20);
 }
 
 #[test]
-#[ignore = "a minute or two; prints the report"]
+#[ignore = "some minutes and 5 GB of disk; prints the report"]
 fn sixty_four_clients_live_through_groups_that_come_and_go() {
-    run(64, Duration::from_millis(20), Duration::from_secs(20));
+    run(64, Duration::from_millis(20), Duration::from_secs(20), 256 << 20);
 }
