@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use quorate_raft::Index;
+use quorate_raft::{Index, Term};
 
 use super::{At, Mirror, Violation};
 
@@ -30,9 +30,12 @@ impl Durable {
         }
     }
 
-    /// A snapshot up to `index` took the place of what it had, which was not what others had there.
-    pub(crate) fn reset(&mut self, at: At, index: Index) {
-        self.appended(at, index.next());
+    /// A snapshot took the place of what it had. What others had instead may be gone; behind an entry that they agree on,
+    /// nothing may.
+    pub(crate) fn reset(&mut self, at: At, before: &Mirror, (index, term): (Index, Term)) {
+        if before.term(index) != Some(term) {
+            self.appended(at, index.next());
+        }
     }
 
     /// A process found `after` where `before` was written.
@@ -64,7 +67,7 @@ impl Durable {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use quorate_raft::{Entry, Payload, Term};
+    use quorate_raft::{Entry, Payload};
     use quorate_storage::ShardId;
 
     #[test]
@@ -97,7 +100,12 @@ mod tests {
             Ok(()),
             "its replacement was not acknowledged"
         );
-        oracle.reset(at, Index(2));
+        oracle.reset(at, &before, (Index(2), Term(2)));
+        assert!(
+            oracle.restarted(at, &before, &log(&[2])).is_err(),
+            "a snapshot of what it had itself excuses nothing behind that"
+        );
+        oracle.reset(at, &before, (Index(2), Term(5)));
         assert_eq!(
             oracle.restarted(at, &before, &log(&[2])),
             Ok(()),

@@ -149,8 +149,9 @@ impl Oracles {
             LogOp::Reset { shard, index, term } => {
                 let at = (node, *shard);
                 self.append_only.reset(at);
-                self.durability.reset(at, *index);
-                self.mirrors.entry(at).reset(*index, Some(*term));
+                let mirror = self.mirrors.entry(at);
+                self.durability.reset(at, mirror, (*index, *term));
+                mirror.reset(*index, Some(*term));
             }
             LogOp::Compact { shard, index, term } => {
                 self.mirrors.entry((node, *shard)).compact(*index, *term)
