@@ -493,3 +493,78 @@ const _: () = {
     is_send::<ModelEngine>();
     is_send::<Box<dyn Durability>>();
 };
+
+/// A range that fills tables gives its space back as soon as it is dropped. A view of before still has all of it, and its
+/// neighbours stay as they are; so it is after a power loss, although the journal tells of what was in the tables.
+#[test]
+fn a_dropped_range_gives_its_space_back() {
+    const COUNTS: [usize; 3] = [2_000, 20_000, 2_000];
+    fn counts(view: &impl View) -> [usize; 3] {
+        [("a", "b"), ("b", "c"), ("c", "d")]
+            .map(|(from, to)| view.scan(from.as_bytes(), to.as_bytes()).count())
+    }
+    fn key(space: &str, n: usize) -> Bytes {
+        Bytes::from(format!("{space}{n:06}"))
+    }
+    /// Does not compress.
+    fn value(n: usize) -> Bytes {
+        let mut seed = n as u64;
+        let byte = |_| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as u8
+        };
+        (0..4 << 10).map(byte).collect()
+    }
+
+    let mut factory = Buffered(Fjall::new("space"));
+    for seed in 0..4 {
+        factory.reset();
+        let mut engine = factory.open();
+        for (space, count) in ["a", "b", "c"].into_iter().zip(COUNTS) {
+            for n in 0..count {
+                let changes = vec![(key(space, n), Some(value(n)))];
+                engine.write(WriteBatch { changes }).unwrap();
+                if n % 1_000 == 0 {
+                    factory.make_durable(&engine);
+                }
+            }
+        }
+        factory.make_durable(&engine);
+        let before = engine.size_bytes();
+        let snapshot = engine.snapshot();
+        // Half of what is there is deleted, and some is new, while the range goes.
+        let mut n = 0;
+        while engine.drop_range(b"b", b"c", 4_096).unwrap() || n < 1_000 {
+            if n < 1_000 {
+                let changes = vec![(key("a", n), None), (key("c", n), Some(value(n + 1)))];
+                engine.write(WriteBatch { changes }).unwrap();
+            }
+            n += 1;
+            std::thread::yield_now();
+        }
+        factory.make_durable(&engine);
+        assert_eq!(counts(&engine), [1_000, 0, 2_000]);
+        assert_eq!(counts(&snapshot), COUNTS, "a view does not change");
+        drop(snapshot);
+        let after = engine.size_bytes();
+        assert!(
+            after < before / 2,
+            "{before} bytes became {after}; of 24,000 values 3,000 are left"
+        );
+        let changes = (1_000..1_500).map(|n| (key("a", n), None)).collect();
+        engine.write(WriteBatch { changes }).unwrap();
+        factory.crash(engine, seed);
+        let engine = factory.open();
+        let [a, b, c] = counts(&engine);
+        assert!(
+            (a, b, c) == (1_000, 0, 2_000) || (a, b, c) == (500, 0, 2_000),
+            "after a power loss: {a} {b} {c}"
+        );
+        for n in 0..2_000 {
+            let new = if n < 1_000 { n + 1 } else { n };
+            assert_eq!(engine.get(&key("c", n)).unwrap(), Some(value(new)));
+            assert!(n >= 1_000 || engine.get(&key("a", n)).unwrap().is_none());
+        }
+        factory.kill(engine);
+    }
+}

@@ -5,19 +5,20 @@
 //! takes. [`FjallDurability`] syncs the journal, which is enough: what left the memtable is in tables that were
 //! synced before they counted, and a journal that is full is synced before the next one begins.
 //!
-//! What this costs: every byte is written to the journal and to a table, opening replays up to
-//! [`JOURNAL_BYTES_MAX`], and dropping a range writes a tombstone for each key. An engine without a journal can
-//! do better on all three; nothing outside this file knows that there is one.
+//! What this costs: every byte is written to the journal and to a table, and opening replays up to
+//! [`JOURNAL_BYTES_MAX`]. An engine without a journal can do better on both; nothing outside this file knows that there
+//! is one.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
 use ::fjall::compaction::Leveled;
 use ::fjall::{
-    Database, Error, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice,
-    Snapshot,
+    AbstractTree as _, Database, Error, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Readable, Slice, Snapshot,
 };
 use bytes::Bytes;
 
@@ -36,6 +37,8 @@ const LOCK_FILE: &str = "lock";
 /// Journals together, at most: bounds the replay when opening. The least that fjall accepts is 64 MiB, one
 /// journal; two let the old one go while the new one fills.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+/// A slice of a dropped range that is at least as large and not the last has tables looked for that lie in the range.
+const CLEARED_FROM: usize = 1_000;
 /// Pairs of a bulk load that are written as one batch: bounds how long others wait for the journal's lock.
 const LOAD_BATCH_PAIRS: usize = 1_000;
 
@@ -85,6 +88,9 @@ pub struct FjallEngine {
     has_failed: Arc<AtomicBool>,
     /// Where the next slice of an unfinished [`Engine::drop_range`] begins.
     dropping: Option<Dropping>,
+    clearing: Option<Clearing>,
+    /// The range of an unfinished [`Engine::drop_range`] whose tables are gone.
+    cleared: Option<(Bytes, Bytes)>,
 }
 
 /// Progress of [`Engine::drop_range`]: without it each slice would step over the tombstones of all before it.
@@ -93,6 +99,47 @@ struct Dropping {
     end: Bytes,
     /// Every key of `[start, next)` is gone.
     next: Bytes,
+}
+
+/// Tables that lie in a dropped range are deleted as they are, on a thread of its own, as that waits for compactions. So
+/// their space is given back at once: tombstones would give it back when a compaction comes by, on a store that rests
+/// never. What remains gets tombstones: a table that reaches out of the range at either end, and what is in memory.
+struct Clearing {
+    start: Bytes,
+    end: Bytes,
+    thread: JoinHandle<Result<(), Error>>,
+}
+
+impl Clearing {
+    fn begin(tables: &FjallTables, start: &[u8], end: &[u8]) -> Result<Self, EngineError> {
+        let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+        let (keyspace, of) = (tables.keyspace.clone(), (start.clone(), end.clone()));
+        let clear = move || match bounds(&of.0, &of.1) {
+            Some(range) => Ok(keyspace.tree.drop_range::<&[u8], Bounds<'_>>(range)?),
+            None => Ok(()),
+        };
+        let thread = std::thread::Builder::new().name("engine-clear".into());
+        let thread = thread
+            .spawn(clear)
+            .map_err(|error| failed_io("drop range", &tables.path, &error))?;
+        Ok(Self { start, end, thread })
+    }
+
+    fn end(self) -> Result<(Bytes, Bytes), Error> {
+        match self.thread.join() {
+            Ok(cleared) => cleared.map(|()| (self.start, self.end)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for FjallEngine {
+    /// The directory is free once the engine is gone.
+    fn drop(&mut self) {
+        if let Some(clearing) = self.clearing.take() {
+            let _ = clearing.thread.join();
+        }
+    }
 }
 
 impl FjallEngine {
@@ -124,6 +171,8 @@ impl FjallEngine {
             last: BatchSeq(0),
             has_failed: Arc::default(),
             dropping: None,
+            clearing: None,
+            cleared: None,
         })
     }
 
@@ -357,6 +406,14 @@ impl Engine for FjallEngine {
     fn drop_range(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<bool, EngineError> {
         const ACTION: &str = "drop range";
         self.check_usable(ACTION)?;
+        if let Some(clearing) = self.clearing.take_if(|clearing| clearing.thread.is_finished()) {
+            let ended = clearing.end();
+            self.cleared = Some(ended.map_err(|error| failed(ACTION, &self.tables.path, &error))?);
+            // Tables with the tombstones of earlier slices may have gone, and tables with their keys may be left.
+            self.dropping = None;
+        } else if self.clearing.is_some() {
+            return Ok(true);
+        }
         let resumed = self
             .dropping
             .take()
@@ -376,10 +433,18 @@ impl Engine for FjallEngine {
             }
             keys.push((key, None));
         }
+        let more = next.is_some();
+        let is_cleared = |(from, to): &(Bytes, Bytes)| from == start && to == end;
+        if more && keys.len() >= CLEARED_FROM && !self.cleared.as_ref().is_some_and(is_cleared) {
+            self.clearing = Some(Clearing::begin(&self.tables, start, end)?);
+            return Ok(true);
+        }
+        if !more {
+            self.cleared = None;
+        }
         if !keys.is_empty() {
             self.commit(ACTION, keys.into_iter())?;
         }
-        let more = next.is_some();
         self.dropping = next.map(|next| Dropping {
             start: Bytes::copy_from_slice(start),
             end: Bytes::copy_from_slice(end),
