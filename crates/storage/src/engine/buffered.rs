@@ -34,6 +34,8 @@ struct Layers {
     active_bytes: usize,
     /// Oldest first, with their sizes.
     frozen: Vec<(Arc<Map>, usize)>,
+    /// In this range there are tombstones only: an [`Engine::drop_range`] goes on below, and need not look again.
+    emptied: Option<(Bytes, Bytes)>,
 }
 
 impl Layers {
@@ -52,7 +54,23 @@ impl Layers {
 
     fn put(&mut self, key: Bytes, value: Option<Bytes>) {
         self.active_bytes += ENTRY_OVERHEAD + key.len() + value.as_ref().map_or(0, Bytes::len);
+        let is_among = |(start, end): &mut (Bytes, Bytes)| *start <= key && (end.is_empty() || key < *end);
+        if value.is_some() {
+            self.emptied.take_if(is_among);
+        }
         self.active.insert(key, value);
+    }
+
+    /// The first keys of a range whose newest entry is a value.
+    fn live(&self, range: (Bound<&[u8]>, Bound<&[u8]>), limit: usize) -> Vec<Bytes> {
+        let mut newest: BTreeMap<&Bytes, bool> = BTreeMap::new();
+        for map in self.iter() {
+            for (key, value) in map.range::<[u8], _>(range) {
+                newest.entry(key).or_insert(value.is_some());
+            }
+        }
+        let live = newest.into_iter().filter(|(_, is_value)| *is_value);
+        live.take(limit).map(|(key, _)| key.clone()).collect()
     }
 
     fn touches(&self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
@@ -343,26 +361,29 @@ impl Engine for BufferedEngine {
         }
     }
 
-    /// Ranges that nothing refers to were flushed long ago. Until they are, and while a flush is under way,
-    /// there is nothing to do but to come again.
+    /// What is in memory gets tombstones there; below, what is below is dropped at once. A value on its way down arrives
+    /// later, and its tombstone after it.
     fn drop_range(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<bool, EngineError> {
         if is_empty(start, end) {
             return Ok(false);
         }
-        if self.shared.layers().touches(range(start, end)) {
-            let keys: Result<Vec<Bytes>, _> = self
-                .scan(start, end)
-                .take(limit + 1)
-                .map(|pair| pair.map(|(key, _)| key))
-                .collect();
-            let keys = keys?;
+        let mut limit = limit;
+        let mut layers = self.shared.layers();
+        let is_this = |(from, to): &(Bytes, Bytes)| from == start && to == end;
+        if !layers.emptied.as_ref().is_some_and(is_this) {
+            let mut keys = layers.live(range(start, end), limit.saturating_add(1));
             let more = keys.len() > limit;
-            let mut layers = self.shared.layers();
-            for key in keys.into_iter().take(limit) {
+            keys.truncate(limit);
+            limit -= keys.len();
+            for key in keys {
                 layers.put(key, None);
             }
-            return Ok(more);
+            if more {
+                return Ok(true);
+            }
+            layers.emptied = Some((Bytes::copy_from_slice(start), Bytes::copy_from_slice(end)));
         }
+        drop(layers);
         match self.try_writer() {
             Some(mut writer) => writer.drop_range(start, end, limit),
             None => Ok(true),

@@ -37,8 +37,8 @@ const LOCK_FILE: &str = "lock";
 /// Journals together, at most: bounds the replay when opening. The least that fjall accepts is 64 MiB, one
 /// journal; two let the old one go while the new one fills.
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
-/// A slice of a dropped range that is at least as large and not the last has tables looked for that lie in the range.
-const CLEARED_FROM: usize = 1_000;
+/// Keys of a slice of a dropped range from which on tables are looked for that lie in the range.
+const CLEARED_FROM: usize = 100;
 /// Pairs of a bulk load that are written as one batch: bounds how long others wait for the journal's lock.
 const LOAD_BATCH_PAIRS: usize = 1_000;
 
@@ -435,7 +435,7 @@ impl Engine for FjallEngine {
         }
         let more = next.is_some();
         let is_cleared = |(from, to): &(Bytes, Bytes)| from == start && to == end;
-        if more && keys.len() >= CLEARED_FROM && !self.cleared.as_ref().is_some_and(is_cleared) {
+        if keys.len() >= CLEARED_FROM && !self.cleared.as_ref().is_some_and(is_cleared) {
             self.clearing = Some(Clearing::begin(&self.tables, start, end)?);
             return Ok(true);
         }
