@@ -349,5 +349,5 @@ fn groups_come_and_go_and_stores_are_replaced_under_load() {
 #[test]
 #[ignore = "some minutes and 5 GB of disk; prints the report"]
 fn sixty_four_clients_live_through_groups_that_come_and_go() {
-    run(64, Duration::from_millis(20), Duration::from_secs(20), 512 << 20);
+    run(64, Duration::from_millis(20), Duration::from_secs(20), 256 << 20);
 }
