@@ -197,9 +197,13 @@ fn nobody_joins_before_the_controllers_leader_has_registered() {
     assert_eq!(hosted.machine.consider(Some(reign), &join), Ok(()));
 }
 
-fn set(hosted: &mut Hosted, store: u64, service: Service) -> Answer {
+fn set_store(store: u64, service: Service) -> ControlCommand {
     let store = StoreId(store);
-    hosted.apply(&ControlCommand::SetStore { store, service })
+    ControlCommand::SetStore { store, service }
+}
+
+fn set(hosted: &mut Hosted, store: u64, service: Service) -> Answer {
+    hosted.apply(&set_store(store, service))
 }
 
 /// The beginning's stores are 1, 2 and 5.
@@ -305,10 +309,7 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
         assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
     }
     assert_eq!(hosted.machine.zone(StoreId(5)), Some(&Bytes::from_static(b"b")));
-    let remove = ControlCommand::SetStore {
-        store: StoreId(5),
-        service: Service::Removed,
-    };
+    let remove = set_store(5, Service::Removed);
     let reign = |seconds: u64| Reign {
         term: Term(3),
         now_us: seconds * 1_000_000,
@@ -376,18 +377,15 @@ fn a_store_is_removed_when_its_leader_knows_that_it_holds_nothing() {
 #[test]
 fn a_store_is_not_removed_before_what_was_on_its_way_must_have_been_told() {
     let mut hosted = Hosted::registered(1);
-    let remove = ControlCommand::SetStore {
-        store: StoreId(5),
-        service: Service::Removed,
-    };
+    let remove = set_store(5, Service::Removed);
     let reign = |ms: u64| Reign {
         term: Term(3),
         now_us: ms * 1000,
     };
+    // Not through the rows: what was heard is in none.
     let set = |hosted: &mut Hosted, service| {
-        let store = StoreId(5);
-        let command = ControlCommand::SetStore { store, service };
-        assert_eq!(hosted.machine.apply(7, &command, &mut Vec::new()), Answer::Ok);
+        let applied = hosted.machine.apply(7, &set_store(5, service), &mut Vec::new());
+        assert_eq!(applied, Answer::Ok);
     };
     let considered = |hosted: &Hosted, ms| hosted.machine.consider(Some(reign(ms)), &remove);
     let hears = |hosted: &mut Hosted, ms, store, shards: &[ShardHeartbeat]| {
