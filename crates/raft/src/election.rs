@@ -84,6 +84,7 @@ impl<S: Storage> Raft<S> {
         );
         // Nothing durable changes: neither term nor vote.
         self.tracker.reset_votes();
+        self.heartbeat_elapsed = 0;
         self.leader = None;
         self.role = Role::PreCandidate;
     }
@@ -156,30 +157,39 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(crate) fn campaign(&mut self, campaign: Campaign) -> Result<(), StepError> {
-        let pre = campaign == Campaign::PreElection;
-        if pre {
+        // Its own vote counts once it is durable, like everybody's.
+        if campaign == Campaign::PreElection {
             self.become_pre_candidate();
+            let granted = MessageBody::PreVoteResponse { reject: false };
+            self.send_in(self.term.next(), self.id, granted);
         } else {
             self.become_candidate();
+            self.send(self.id, MessageBody::VoteResponse { reject: false });
         }
+        self.ask_for_votes(campaign == Campaign::Transfer)
+    }
+
+    /// Asks every other voter that has not answered yet.
+    fn ask_for_votes(&mut self, transfer: bool) -> Result<(), StepError> {
+        let pre = self.role == Role::PreCandidate;
         let term = if pre { self.term.next() } else { self.term };
         let (last_index, last_term) = (self.log.last_index(), self.log.last_term()?);
-        let transfer = campaign == Campaign::Transfer;
         for id in self.tracker.config.voters.ids() {
-            // Its own vote counts once it is durable, like everybody's.
-            let body = match (id == self.id, pre) {
-                (true, true) => MessageBody::PreVoteResponse { reject: false },
-                (true, false) => MessageBody::VoteResponse { reject: false },
-                (false, true) => MessageBody::PreVote {
+            if id == self.id || self.tracker.has_voted(id) {
+                continue;
+            }
+            let body = if pre {
+                MessageBody::PreVote {
                     last_index,
                     last_term,
                     transfer,
-                },
-                (false, false) => MessageBody::Vote {
+                }
+            } else {
+                MessageBody::Vote {
                     last_index,
                     last_term,
                     transfer,
-                },
+                }
             };
             self.send_in(term, id, body);
         }
@@ -211,28 +221,38 @@ impl<S: Storage> Raft<S> {
 
     pub(crate) fn tick(&mut self) -> Result<(), StepError> {
         self.election_elapsed += 1;
-        if self.role != Role::Leader {
+        self.heartbeat_elapsed += 1;
+        if self.role == Role::Leader {
+            if self.election_elapsed >= self.config.election_ticks {
+                self.election_elapsed = 0;
+                self.election_timeout_passed_as_leader()?;
+            }
+        } else {
             self.leaderless_ticks = self.leaderless_ticks.saturating_add(1);
             if self.promotable() && self.election_elapsed >= self.election_timeout {
                 self.election_elapsed = 0;
                 return self.start_election();
             }
-            return Ok(());
         }
-        self.heartbeat_elapsed += 1;
-        if self.election_elapsed >= self.config.election_ticks {
-            self.election_elapsed = 0;
-            if self.config.check_quorum {
-                self.check_quorum();
-            }
-            // A transfer that took this long failed; the leader goes on (thesis §3.10).
-            if self.transferee.take().is_some() {
-                self.leave_joint_if_due()?;
-            }
-        }
-        if self.role == Role::Leader && self.heartbeat_elapsed >= self.config.heartbeat_ticks {
+        if self.heartbeat_elapsed >= self.config.heartbeat_ticks {
             self.heartbeat_elapsed = 0;
-            self.broadcast_heartbeat(self.read_only.newest());
+            match self.role {
+                Role::Leader => self.broadcast_heartbeat(self.read_only.newest()),
+                // A request or its answer may be lost. Without another one, so would be the election (Raft paper §5.1).
+                Role::Candidate | Role::PreCandidate => self.ask_for_votes(false)?,
+                Role::Follower => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn election_timeout_passed_as_leader(&mut self) -> Result<(), StepError> {
+        if self.config.check_quorum {
+            self.check_quorum();
+        }
+        // A transfer that took this long failed; the leader goes on (thesis §3.10).
+        if self.transferee.take().is_some() {
+            self.leave_joint_if_due()?;
         }
         Ok(())
     }

@@ -298,6 +298,44 @@ fn tr_20_disruptive_follower() {
     assert_eq!((net.role(1), net.node(1).term()), (Role::Follower, Term(2)));
 }
 
+/// Raft paper §5.1: "Servers retry RPCs if they do not receive a response in a timely manner".
+#[test]
+fn a_candidate_asks_those_again_who_have_not_answered() {
+    for pre_vote in [false, true] {
+        let mut net = Net::with(5, &[5], |config| {
+            config.pre_vote = pre_vote;
+            config.heartbeat_ticks = 2;
+        });
+        net.cut(1, 3);
+        net.cut(1, 4);
+        net.campaign(1);
+        let role = if pre_vote {
+            Role::PreCandidate
+        } else {
+            Role::Candidate
+        };
+        assert_eq!(net.role(1), role, "two of five are too few");
+        let term = net.node(1).term();
+        net.heal();
+        net.node(1).tick().expect("tick");
+        assert_eq!(settle(net.node(1)).messages, []);
+        net.node(1).tick().expect("tick");
+        let asked: Vec<_> = settle(net.node(1)).messages;
+        let of: Vec<_> = asked.iter().map(|message| message.to.0).collect();
+        assert_eq!(of, [3, 4, 5], "2 has answered, and its own vote is given");
+        for _ in 0..2 {
+            net.node(1).tick().expect("tick");
+        }
+        net.run();
+        let elected = (Role::Leader, if pre_vote { term.next() } else { term });
+        assert_eq!(
+            (net.role(1), net.node(1).term()),
+            elected,
+            "without another timeout"
+        );
+    }
+}
+
 #[test]
 fn tr_22_only_a_leader_beats() {
     let sent_by_a_tick = |node: &mut crate::net::Node| {
@@ -305,16 +343,22 @@ fn tr_22_only_a_leader_beats() {
         node.tick().expect("tick");
         settle(node).messages
     };
+    let bodies = |sent: &[Message]| -> Vec<_> {
+        let of = sent.iter().map(|message| (message.to.0, message.body.clone()));
+        of.collect()
+    };
     let mut follower = member(3);
     assert_eq!(sent_by_a_tick(&mut follower), []);
     let mut candidate = member(3);
     candidate.campaign().expect("campaign");
-    assert_eq!(sent_by_a_tick(&mut candidate), []);
+    assert_eq!(
+        bodies(&sent_by_a_tick(&mut candidate)),
+        [(2, vote(0, 0)), (3, vote(0, 0))]
+    );
     let mut leader = member(3);
     elect(&mut leader, 3);
     let sent = sent_by_a_tick(&mut leader);
-    let beats: Vec<_> = sent.iter().map(|message| (message.to.0, &message.body)).collect();
-    assert_eq!(beats, [(2, &heartbeat(0)), (3, &heartbeat(0))]);
+    assert_eq!(bodies(&sent), [(2, heartbeat(0)), (3, heartbeat(0))]);
 }
 
 #[test]

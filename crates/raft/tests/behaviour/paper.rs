@@ -108,11 +108,16 @@ fn starts_an_election_within_two_timeouts(role: Role) {
     let sent = settle(&mut node).messages;
     let expected = (term, Role::Candidate, Some(ReplicaId(1)));
     assert_eq!((node.term().0, node.role(), node.vote()), expected);
-    let asked: Vec<_> = sent
+    // Who does not answer is asked again; a candidate did so before this election as well.
+    assert!(sent.iter().all(|message| message.body == vote(0, 0)), "{sent:?}");
+    let mut asked: Vec<_> = sent
         .iter()
-        .map(|message| (message.to.0, message.term.0, &message.body))
+        .map(|message| (message.term.0, message.to.0))
         .collect();
-    assert_eq!(asked, [(2, term, &vote(0, 0)), (3, term, &vote(0, 0))]);
+    asked.retain(|(in_term, _)| *in_term >= term);
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked, [(term, 2), (term, 3)]);
 }
 
 #[test]

@@ -18,6 +18,9 @@ const TIMEOUT_US: u64 = SECOND;
 const THINK_US: u64 = 20 * MILLISECOND;
 const ATTEMPT_MS: u32 = 300;
 const END_US: u64 = 60 * SECOND;
+/// Within this time of the network being whole again, every client has [`ANSWERS_MIN`] further answers.
+const HEALED_WITHIN_US: u64 = 10 * SECOND;
+const ANSWERS_MIN: u64 = 3;
 /// The log GC limit of rows with `gc`, and what a replica may keep then.
 const GC_ENTRIES: u64 = 100;
 const GC_BOUND: u64 = 200;
@@ -79,6 +82,10 @@ struct Own {
 }
 
 impl Own {
+    fn answers(&self) -> u64 {
+        self.put.len() as u64 + self.reads
+    }
+
     /// All own puts are there, and nothing that was not put.
     fn judge(&self, round: u64, client: u64, found: &BTreeSet<Vec<u8>>) {
         for number in &self.put {
@@ -224,6 +231,16 @@ impl Generic {
             if self.part {
                 let every_us = (500 * MILLISECOND, 700 * MILLISECOND);
                 partitions(&mut world, &mut chance, 300 * MILLISECOND, every_us)?;
+                // An election takes 500 to 1,000 ms, more than a partition lasts: till here there may have been no leader.
+                let before: Vec<u64> = owns.iter().map(|own| own.borrow().answers()).collect();
+                world.wait_until(
+                    "every client goes on once the network is whole",
+                    HEALED_WITHIN_US,
+                    |_| {
+                        let mut both = owns.iter().zip(&before);
+                        both.all(|(own, before)| own.borrow().answers() >= before + ANSWERS_MIN)
+                    },
+                )?;
                 world.run_for(TIMEOUT_US)?;
             } else {
                 world.run_for(5 * SECOND)?;
@@ -236,8 +253,8 @@ impl Generic {
             }
             world.finish_programs(END_US)?;
             for (id, own) in owns.iter().enumerate() {
-                let done = own.borrow().put.len() as u64 + own.borrow().reads;
-                assert!(done >= 3, "client {id} got only {done} answers");
+                let answers = own.borrow().answers();
+                assert!(answers >= ANSWERS_MIN, "client {id} got only {answers} answers");
                 self.check_and_delete(&mut world, round, id as u64, &own.borrow())?;
             }
             if self.gc {
