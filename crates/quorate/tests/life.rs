@@ -81,7 +81,9 @@ fn wait_settled(cluster: &Cluster) -> Held {
         }
         assert!(
             Instant::now() < deadline,
-            "{held:?}, and it is to be {wanted:?} in {groups:?}"
+            "{held:?}, and it is to be {wanted:?} in {groups:?}; moves {}, stores {}",
+            asked(cluster, "moves"),
+            asked(cluster, "stores")
         );
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -200,6 +202,13 @@ fn nine() -> Cluster {
     cluster
 }
 
+/// The files of a node's engine: tables, which hold what is there, and journals, which are preallocated.
+fn engine_bytes(cluster: &Cluster, store: usize) -> (u64, u64) {
+    let engine = cluster.nodes[store - 1].data.join("engine");
+    let tables = bytes_under(&engine.join("keyspaces"));
+    (tables, bytes_under(&engine) - tables)
+}
+
 /// `data_bytes` are there already when the clients begin: what the shards carry along.
 fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
     let mut cluster = nine();
@@ -245,6 +254,7 @@ fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
     said(&cluster, &format!("move {of_first} 1"));
     ends(&cluster, "and back");
 
+    let held_bytes = [4, 5, 6].map(|store| engine_bytes(&cluster, store).0);
     said(&cluster, "leave 1");
     std::thread::sleep(Duration::from_millis(300));
     let leader = controllers_leader(&cluster);
@@ -306,11 +316,24 @@ fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
     );
     report(&sent, calm, &phases);
     println!("clients were told: {errors:?}");
-    for store in 4..=9 {
-        let engine = cluster.nodes[store - 1].data.join("engine");
+    for (store, held) in (4..=6).zip(held_bytes) {
+        let deadline = Instant::now() + PATIENCE;
+        let (tables, journals) = loop {
+            let (tables, journals) = engine_bytes(&cluster, store);
+            if tables < data_bytes / 8 {
+                break (tables, journals);
+            }
+            assert!(
+                Instant::now() < deadline,
+                "store {store}, which was left, has tables of {tables} bytes"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        };
         println!(
-            "  store {store}: {} KiB in its engine",
-            bytes_under(&engine) >> 10
+            "  store {store}, which was left: tables of {} KiB before, {} KiB now, journals of {} KiB",
+            held >> 10,
+            tables >> 10,
+            journals >> 10
         );
     }
     let live = [1, 4, 7].map(|node: usize| cluster.nodes[node].addr());
@@ -343,7 +366,7 @@ fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
 
 #[test]
 fn groups_come_and_go_and_stores_are_replaced_under_load() {
-    run(16, Duration::from_millis(10), Duration::from_secs(1), 1 << 20);
+    run(16, Duration::from_millis(10), Duration::from_secs(1), 16 << 20);
 }
 
 #[test]

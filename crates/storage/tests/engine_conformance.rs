@@ -4,8 +4,9 @@
     reason = "a test that cannot set up its engine has failed"
 )]
 
+mod support;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use quorate_storage::engine::suite::{self, Factory, Script, contents};
@@ -13,6 +14,7 @@ use quorate_storage::engine::{
     BatchSeq, BufferedEngine, Durability, Engine, FailedWrite, FjallEngine, ModelDisk, ModelEngine, View,
     WriteBatch,
 };
+use support::{Buffered, Fjall, Scratch, walk};
 
 #[derive(Default)]
 struct Model {
@@ -33,136 +35,6 @@ impl Factory for Model {
     fn crash(&mut self, engine: ModelEngine, seed: u64) {
         self.disk.crash(seed);
         drop(engine);
-    }
-}
-
-/// A directory that is removed at the end.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("quorate-engine-{}-{name}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir_all(&path).unwrap();
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Power loss is a copy of the directory as it stands, in which pages of the journal that were not yet synced
-/// are lost.
-struct Fjall {
-    scratch: Scratch,
-    lives: u32,
-    /// The journal being written when it was last synced, and its length then.
-    synced: (PathBuf, usize),
-}
-
-impl Fjall {
-    fn new(name: &str) -> Self {
-        Fjall {
-            scratch: Scratch::new(name),
-            lives: 0,
-            synced: Default::default(),
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.scratch.0.join(self.lives.to_string())
-    }
-}
-
-impl Factory for Fjall {
-    type Engine = FjallEngine;
-
-    fn reset(&mut self) {
-        let _ = fs::remove_dir_all(self.path());
-        self.lives += 1;
-    }
-
-    fn open(&mut self) -> FjallEngine {
-        let engine = FjallEngine::open(self.path()).unwrap();
-        self.synced = journal(&self.path());
-        engine
-    }
-
-    fn make_durable(&mut self, engine: &FjallEngine) {
-        engine.durability().make_durable().unwrap();
-        self.synced = journal(&self.path());
-    }
-
-    fn crash(&mut self, engine: FjallEngine, seed: u64) {
-        self.lose_power(engine, seed);
-    }
-}
-
-impl Fjall {
-    /// See the type.
-    fn lose_power<E>(&mut self, engine: E, seed: u64) {
-        let old = self.path();
-        let (name, written) = journal(&old);
-        self.lives += 1;
-        copy(&old, &self.path());
-        drop(engine);
-        fs::remove_dir_all(&old).unwrap();
-
-        let synced = if self.synced.0 == name { self.synced.1 } else { 0 };
-        assert!(written >= synced);
-        let file = self.path().join(&name);
-        let mut journal = fs::read(&file).unwrap();
-        match seed % 4 {
-            // What was written got there.
-            0 => {}
-            // Nothing that was not synced did.
-            1 => journal[synced..].fill(0),
-            // The first part did.
-            2 => journal[synced + (written - synced) * (seed as usize % 97) / 97..].fill(0),
-            // Each page did or did not.
-            _ => {
-                for (nth, page) in journal.chunks_mut(4096).enumerate().take(written / 4096 + 1) {
-                    if nth
-                        .wrapping_mul(2_654_435_761)
-                        .wrapping_add(seed as usize * 7)
-                        .is_multiple_of(3)
-                    {
-                        let from = synced.saturating_sub(nth * 4096).min(page.len());
-                        page[from..].fill(0);
-                    }
-                }
-            }
-        }
-        fs::write(&file, journal).unwrap();
-    }
-}
-
-/// The memtable in front of fjall: it loses what was not flushed to fjall, and fjall loses as above.
-struct Buffered(Fjall);
-
-impl Factory for Buffered {
-    type Engine = BufferedEngine;
-
-    fn reset(&mut self) {
-        self.0.reset();
-    }
-
-    fn open(&mut self) -> BufferedEngine {
-        let engine = BufferedEngine::open(self.0.path()).unwrap();
-        self.0.synced = journal(&self.0.path());
-        engine
-    }
-
-    fn make_durable(&mut self, engine: &BufferedEngine) {
-        engine.durability().make_durable().unwrap();
-        self.0.synced = journal(&self.0.path());
-    }
-
-    fn crash(&mut self, engine: BufferedEngine, seed: u64) {
-        self.0.lose_power(engine, seed);
     }
 }
 
@@ -249,42 +121,6 @@ fn the_memtable_over_fjall_reads_the_same_while_it_is_flushed() {
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     assert!(flusher.join().unwrap() > 0);
-}
-
-/// The newest journal's name, and how much of it has been written: the rest is zero.
-fn journal(path: &Path) -> (PathBuf, usize) {
-    let names = fs::read_dir(path)
-        .unwrap()
-        .map(|entry| PathBuf::from(entry.unwrap().file_name()));
-    let journals = names.filter(|name| name.extension().is_some_and(|extension| extension == "jnl"));
-    let number = |name: &PathBuf| {
-        name.file_stem()
-            .unwrap()
-            .to_str()
-            .unwrap()
-            .parse::<u64>()
-            .unwrap()
-    };
-    let newest = journals.max_by_key(number).unwrap();
-    let bytes = fs::read(path.join(&newest)).unwrap();
-    let written = bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
-    (newest, written)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }
 
 fn batch(key: &'static str, value: &'static str) -> WriteBatch {
@@ -472,20 +308,6 @@ fn fjall_damage_is_an_error_or_harmless() {
     assert_eq!(contents(&FjallEngine::open(&path).unwrap()).len(), 1);
 }
 
-fn walk(path: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(path).unwrap() {
-        let entry = entry.unwrap();
-        if entry.file_type().unwrap().is_dir() {
-            files.extend(walk(&entry.path()));
-        } else {
-            files.push(entry.path());
-        }
-    }
-    files.sort();
-    files
-}
-
 // Handles go to other threads, whatever the engine.
 const _: () = {
     const fn is_send<T: Send>() {}
@@ -493,81 +315,3 @@ const _: () = {
     is_send::<ModelEngine>();
     is_send::<Box<dyn Durability>>();
 };
-
-/// A range that fills tables gives its space back as soon as it is dropped. A view of before still has all of it, and its
-/// neighbours stay as they are; so it is after a power loss, although the journal tells of what was in the tables.
-#[test]
-fn a_dropped_range_gives_its_space_back() {
-    const COUNTS: [usize; 3] = [2_000, 20_000, 2_000];
-    fn counts(view: &impl View) -> [usize; 3] {
-        [("a", "b"), ("b", "c"), ("c", "d")]
-            .map(|(from, to)| view.scan(from.as_bytes(), to.as_bytes()).count())
-    }
-    fn key(space: &str, n: usize) -> Bytes {
-        Bytes::from(format!("{space}{n:06}"))
-    }
-    /// Does not compress.
-    fn value(n: usize) -> Bytes {
-        let mut seed = n as u64;
-        let byte = |_| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) as u8
-        };
-        (0..4 << 10).map(byte).collect()
-    }
-
-    let mut factory = Buffered(Fjall::new("space"));
-    for (seed, limit) in [(0, 4_096), (1, 100), (2, 1_000_000), (3, 4_096)] {
-        factory.reset();
-        let mut engine = factory.open();
-        for (space, count) in ["a", "b", "c"].into_iter().zip(COUNTS) {
-            for n in 0..count {
-                let changes = vec![(key(space, n), Some(value(n)))];
-                engine.write(WriteBatch { changes }).unwrap();
-                if n % 1_000 == 0 {
-                    factory.make_durable(&engine);
-                }
-            }
-        }
-        factory.make_durable(&engine);
-        let before = engine.size_bytes();
-        let snapshot = engine.snapshot();
-        // Some of the range has just been written again.
-        let changes = (500..800).map(|n| (key("b", n), Some(value(n)))).collect();
-        engine.write(WriteBatch { changes }).unwrap();
-        // Half of what is there is deleted, and some is new, while the range goes.
-        let mut n = 0;
-        while engine.drop_range(b"b", b"c", limit).unwrap() || n < 1_000 {
-            if n < 1_000 {
-                let changes = vec![(key("a", n), None), (key("c", n), Some(value(n + 1)))];
-                engine.write(WriteBatch { changes }).unwrap();
-            }
-            n += 1;
-            std::thread::yield_now();
-        }
-        factory.make_durable(&engine);
-        assert_eq!(counts(&engine), [1_000, 0, 2_000]);
-        assert_eq!(counts(&snapshot), COUNTS, "a view does not change");
-        drop(snapshot);
-        let after = engine.size_bytes();
-        assert!(
-            after < before / 2,
-            "{before} bytes became {after}; of 24,000 values 3,000 are left"
-        );
-        let changes = (1_000..1_500).map(|n| (key("a", n), None)).collect();
-        engine.write(WriteBatch { changes }).unwrap();
-        factory.crash(engine, seed);
-        let engine = factory.open();
-        let [a, b, c] = counts(&engine);
-        assert!(
-            (a, b, c) == (1_000, 0, 2_000) || (a, b, c) == (500, 0, 2_000),
-            "after a power loss: {a} {b} {c}"
-        );
-        for n in 0..2_000 {
-            let new = if n < 1_000 { n + 1 } else { n };
-            assert_eq!(engine.get(&key("c", n)).unwrap(), Some(value(new)));
-            assert!(n >= 1_000 || engine.get(&key("a", n)).unwrap().is_none());
-        }
-        factory.kill(engine);
-    }
-}

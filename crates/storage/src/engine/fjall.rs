@@ -13,16 +13,16 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
 use ::fjall::compaction::Leveled;
 use ::fjall::{
-    AbstractTree as _, Database, Error, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
-    Readable, Slice, Snapshot,
+    Database, Error, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice,
+    Snapshot,
 };
 use bytes::Bytes;
 
 use super::fjall_journal;
+use super::fjall_space::{Clearing, RECLAIMED_FROM, Reclaimer, unwound};
 use super::{
     BatchSeq, Bounds, Durability, Engine, EngineError, Pair, Pairs, View, WriteBatch, bounds,
     check_ascending, check_key,
@@ -39,6 +39,8 @@ const LOCK_FILE: &str = "lock";
 const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Keys of a slice of a dropped range from which on tables are looked for that lie in the range.
 const CLEARED_FROM: usize = 100;
+/// Bytes of such a slice, about: large values are read, too, and the caller waits. So many bytes are looked for as well.
+const SLICE_BYTES: u64 = 4 << 20;
 /// Pairs of a bulk load that are written as one batch: bounds how long others wait for the journal's lock.
 const LOAD_BATCH_PAIRS: usize = 1_000;
 
@@ -75,8 +77,8 @@ impl Default for FjallOptions {
 /// Read access that another thread may share.
 #[derive(Clone)]
 pub(super) struct FjallTables {
-    database: Database,
-    keyspace: Keyspace,
+    pub(super) database: Database,
+    pub(super) keyspace: Keyspace,
     path: PathBuf,
 }
 
@@ -91,6 +93,11 @@ pub struct FjallEngine {
     clearing: Option<Clearing>,
     /// The range of an unfinished [`Engine::drop_range`] whose tables are gone.
     cleared: Option<(Bytes, Bytes)>,
+    /// From the first large range on that is dropped.
+    reclaimer: Option<Reclaimer>,
+    /// Bytes that got tombstones from [`Engine::drop_range`] and that the reclaimer was not told of.
+    dropped_bytes: u64,
+    table_bytes: u64,
 }
 
 /// Progress of [`Engine::drop_range`]: without it each slice would step over the tombstones of all before it.
@@ -101,43 +108,14 @@ struct Dropping {
     next: Bytes,
 }
 
-/// Tables that lie in a dropped range are deleted as they are, on a thread of its own, as that waits for compactions. So
-/// their space is given back at once: tombstones would give it back when a compaction comes by, on a store that rests
-/// never. What remains gets tombstones: a table that reaches out of the range at either end, and what is in memory.
-struct Clearing {
-    start: Bytes,
-    end: Bytes,
-    thread: JoinHandle<Result<(), Error>>,
-}
-
-impl Clearing {
-    fn begin(tables: &FjallTables, start: &[u8], end: &[u8]) -> Result<Self, EngineError> {
-        let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
-        let (keyspace, of) = (tables.keyspace.clone(), (start.clone(), end.clone()));
-        let clear = move || match bounds(&of.0, &of.1) {
-            Some(range) => Ok(keyspace.tree.drop_range::<&[u8], Bounds<'_>>(range)?),
-            None => Ok(()),
-        };
-        let thread = std::thread::Builder::new().name("engine-clear".into());
-        let thread = thread
-            .spawn(clear)
-            .map_err(|error| failed_io("drop range", &tables.path, &error))?;
-        Ok(Self { start, end, thread })
-    }
-
-    fn end(self) -> Result<(Bytes, Bytes), Error> {
-        match self.thread.join() {
-            Ok(cleared) => cleared.map(|()| (self.start, self.end)),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
 impl Drop for FjallEngine {
     /// The directory is free once the engine is gone.
     fn drop(&mut self) {
         if let Some(clearing) = self.clearing.take() {
-            let _ = clearing.thread.join();
+            let _ = clearing.join();
+        }
+        if let Some(reclaimer) = self.reclaimer.take() {
+            let _ = reclaimer.join();
         }
     }
 }
@@ -173,6 +151,9 @@ impl FjallEngine {
             dropping: None,
             clearing: None,
             cleared: None,
+            reclaimer: None,
+            dropped_bytes: 0,
+            table_bytes: options.table_bytes,
         })
     }
 
@@ -184,6 +165,21 @@ impl FjallEngine {
         if self.has_failed.load(Ordering::Acquire) {
             return Err(EngineError::new(action, "an earlier sync failed"));
         }
+        Ok(())
+    }
+
+    /// See [`Reclaimer`].
+    fn reclaim(&mut self) -> Result<(), EngineError> {
+        const ACTION: &str = "give space back";
+        let reclaimer = match self.reclaimer.take() {
+            Some(reclaimer) => reclaimer,
+            None => Reclaimer::begin(&self.tables, self.table_bytes)
+                .map_err(|error| failed_io(ACTION, &self.tables.path, &error))?,
+        };
+        if !reclaimer.dropped(std::mem::take(&mut self.dropped_bytes)) {
+            return unwound(reclaimer.join()).map_err(|error| failed(ACTION, &self.tables.path, &error));
+        }
+        self.reclaimer = Some(reclaimer);
         Ok(())
     }
 
@@ -406,9 +402,9 @@ impl Engine for FjallEngine {
     fn drop_range(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<bool, EngineError> {
         const ACTION: &str = "drop range";
         self.check_usable(ACTION)?;
-        if let Some(clearing) = self.clearing.take_if(|clearing| clearing.thread.is_finished()) {
-            let ended = clearing.end();
-            self.cleared = Some(ended.map_err(|error| failed(ACTION, &self.tables.path, &error))?);
+        if let Some(clearing) = self.clearing.take_if(|clearing| clearing.has_ended()) {
+            self.cleared = Some(clearing.range());
+            unwound(clearing.join()).map_err(|error| failed(ACTION, &self.tables.path, &error))?;
             // Tables with the tombstones of earlier slices may have gone, and tables with their keys may be left.
             self.dropping = None;
         } else if self.clearing.is_some() {
@@ -421,29 +417,31 @@ impl Engine for FjallEngine {
         let from = resumed.map_or_else(|| Bytes::copy_from_slice(start), |dropping| dropping.next);
         let mut keys = Vec::new();
         let mut next = None;
+        let mut dropped_bytes = 0;
         for guard in self.tables.range(&from, end).into_iter().flatten() {
-            let key = to_bytes(
-                guard
-                    .key()
-                    .map_err(|error| failed(ACTION, &self.tables.path, &error))?,
-            );
-            if keys.len() == limit {
-                next = Some(key);
+            let pair = guard.into_inner();
+            let (key, value) = pair.map_err(|error| failed(ACTION, &self.tables.path, &error))?;
+            if keys.len() == limit || dropped_bytes >= SLICE_BYTES {
+                next = Some(to_bytes(key));
                 break;
             }
-            keys.push((key, None));
+            dropped_bytes += (key.len() + value.len()) as u64;
+            keys.push((to_bytes(key), None));
         }
         let more = next.is_some();
         let is_cleared = |(from, to): &(Bytes, Bytes)| from == start && to == end;
-        if keys.len() >= CLEARED_FROM && !self.cleared.as_ref().is_some_and(is_cleared) {
-            self.clearing = Some(Clearing::begin(&self.tables, start, end)?);
+        let is_large = keys.len() >= CLEARED_FROM || dropped_bytes >= SLICE_BYTES;
+        if is_large && !self.cleared.as_ref().is_some_and(is_cleared) {
+            let clearing = Clearing::begin(&self.tables, start, end);
+            self.clearing = Some(clearing.map_err(|error| failed_io(ACTION, &self.tables.path, &error))?);
             return Ok(true);
-        }
-        if !more {
-            self.cleared = None;
         }
         if !keys.is_empty() {
             self.commit(ACTION, keys.into_iter())?;
+            self.dropped_bytes += dropped_bytes;
+        }
+        if !more && (self.cleared.take().is_some() || self.dropped_bytes >= RECLAIMED_FROM) {
+            self.reclaim()?;
         }
         self.dropping = next.map(|next| Dropping {
             start: Bytes::copy_from_slice(start),

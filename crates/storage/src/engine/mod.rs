@@ -7,12 +7,13 @@
 //! [`FjallEngine`] is the real engine. [`ModelEngine`] is an in-memory one for the simulator that is as hostile
 //! after a crash as the contract allows. [`suite`] checks the contract and runs on both.
 //!
-//! Keys are 1 to [`KEY_BYTES_MAX`] bytes. After an error every later write fails: the engine is in an unknown
-//! state, and the owner stops and reopens it.
+//! Keys are 1 to [`KEY_BYTES_MAX`] bytes, and not a single zero byte. After an error every later write fails: the engine
+//! is in an unknown state, and the owner stops and reopens it.
 
 mod buffered;
 mod fjall;
 mod fjall_journal;
+mod fjall_space;
 mod model;
 pub mod suite;
 
@@ -26,6 +27,9 @@ pub use self::model::{FailedWrite, ModelDisk, ModelDurability, ModelEngine, Mode
 
 /// The longest key.
 pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
+
+/// A key that an engine may remove at any time, for its own purposes; so nobody else may use it.
+const MARK: &[u8] = &[0];
 
 /// Number of a batch, counted from 1 in the order of [`Engine::write`] since the engine was opened.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -115,6 +119,12 @@ fn check_key(action: &'static str, key: &[u8]) -> Result<(), EngineError> {
         return Err(EngineError::new(
             action,
             format!("a key of {} bytes; 1 to {KEY_BYTES_MAX} are allowed", key.len()),
+        ));
+    }
+    if key == MARK {
+        return Err(EngineError::new(
+            action,
+            "a key of a single zero byte is the engine's own",
         ));
     }
     Ok(())

@@ -251,6 +251,9 @@ fn keys_of_any_allowed_length<F: Factory>(factory: &mut F) {
     let mut expected = Contents::new();
     for len in [1, 2, 19, 20, 21, 300, KEY_BYTES_MAX] {
         for fill in [0x00, 0x7f, 0xff] {
+            if (len, fill) == (1, 0) {
+                continue; // the engine's own
+            }
             let changes = vec![(
                 Bytes::from(vec![fill; len]),
                 Some(Bytes::from(vec![fill; len * 3])),
@@ -276,6 +279,7 @@ fn refused_input_changes_nothing<F: Factory>(factory: &mut F) {
     let mut engine = factory.open();
     engine.write(batch(&["a=1"])).unwrap();
     engine.write(batch(&["b=1", "=2"])).unwrap_err();
+    engine.write(batch(&["b=1", "\0=2"])).unwrap_err();
     let long = Bytes::from(vec![b'k'; KEY_BYTES_MAX + 1]);
     engine
         .write(WriteBatch {
