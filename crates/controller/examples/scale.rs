@@ -153,6 +153,7 @@ fn beat(store: u64, seq: u64, term: u64, shards: impl Iterator<Item = u64>) -> H
             available_bytes: Some(1 << 40),
             is_full: false,
             is_slow: false,
+            tells_after_ms: 3_500,
         },
         shards: shards.map(word).collect(),
     }

@@ -111,6 +111,7 @@ mod tests {
             available_bytes: None,
             is_full: false,
             is_slow: false,
+            tells_after_ms: 3_500,
         }
     }
 

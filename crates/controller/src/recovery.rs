@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_proto::{
     Answer, CommandError, Delta, Epoch, Left, LossRow, MemberRole, RECOVERY_STRIDE, Recovery, Service,
-    StoreState, Survivor,
+    ShardHeartbeat, ShardMember, StoreState, Survivor,
 };
 use quorate_raft::{ReplicaId, Term, mutant};
 use quorate_storage::{ShardId, StoreId};
@@ -26,8 +26,9 @@ use crate::shard_map::Known;
 use crate::state::Controller;
 use crate::{placement, rows};
 
-/// Microseconds for which a store must have been heard all the time, so that it has told what survives there: a replica
-/// tells of itself when it has heard no leader for three election timeouts, or its process has run for so long.
+/// Microseconds for which a store must have been heard all the time, at least, so that it has told what survives there: a
+/// replica tells of itself when it has heard no leader for three election timeouts, or its process has run for so long.
+/// Stores say how long that takes with theirs; the lost ones must have been silent for as long.
 const STEADY_US: u64 = DOWN_AFTER_US;
 
 /// What survivors have told, by shard.
@@ -68,18 +69,27 @@ impl Controller {
         let mut gone = lost.clone();
         let first = self.first.as_ref().ok_or(CommandError::NotBootstrapped)?;
         let stores: BTreeSet<StoreId> = first.stores.iter().chain(self.stores.keys()).copied().collect();
+        let live = stores
+            .difference(lost)
+            .filter_map(|store| overview.liveness.last(*store));
+        let steady_us = live
+            .map(|last| last.tells_after_ms.saturating_mul(1000))
+            .max()
+            .unwrap_or_default();
+        let steady_us = steady_us.max(STEADY_US);
         for store in &stores {
             let state = overview.liveness.state(reign.now_us, *store);
+            let silent_us = overview.liveness.silent_us(reign.now_us, *store);
             match (self.service(*store), lost.contains(store)) {
                 (Service::Removed, _) => {
                     gone.insert(*store);
                 }
                 (_, true) if state == StoreState::Up => return Err(CommandError::StoreAlive),
-                (_, true) if state == StoreState::Unheard => return Err(CommandError::NotHeardYet),
+                (_, true) if silent_us < steady_us => return Err(CommandError::NotHeardYet),
                 // It may hold more than those that were heard.
                 (_, false) if state != StoreState::Up => return Err(CommandError::StoreSilent),
                 (_, false)
-                    if overview.liveness.steady_us(reign.now_us, *store) < STEADY_US
+                    if overview.liveness.steady_us(reign.now_us, *store) < steady_us
                         && !mutant!("recovered-before-all-have-told") =>
                 {
                     return Err(CommandError::NotHeardYet);
@@ -112,15 +122,26 @@ impl Controller {
     ) -> Option<LossRow> {
         let mut survivors = overview.survivors.of(reign.now_us, shard);
         survivors.retain(|store, _| !gone.contains(store));
+        // They erase themselves as soon as they are told, too (M4).
+        let removed: BTreeSet<ReplicaId> = survivors
+            .values()
+            .flat_map(|of| of.removed.iter().copied())
+            .collect();
+        survivors.retain(|_, survivor| !removed.contains(&survivor.replica));
         let known = overview.map.get(shard);
-        if is_led(known, gone, &survivors) {
+        if is_led(known, gone, &removed, &survivors) {
             return None;
         }
         let place = self.history.newest().shards.get(&shard);
         // The committed prefix, and who holds it by the newest membership that is known.
         let most = survivors.values().max_by_key(|survivor| survivor.commit).copied();
         let Some(most) = most else {
-            // Nobody who lives holds it, or its replica there has nothing.
+            // Nobody who lives holds it, or its replica there has nothing; unless they hear a leader that is not heard here.
+            if known
+                .is_some_and(|known| has_quorum(&known.last.members, |member| !gone.contains(&member.store)))
+            {
+                return None;
+            }
             let place = place?;
             let slots = (place.start_slot, place.end_slot);
             return Some(LossRow {
@@ -132,9 +153,11 @@ impl Controller {
                 heard: None,
                 silent_ms: None,
                 sessions: 0,
+                conf_ver: None,
+                known_conf_ver: known.map(|known| known.last.epoch.conf_ver),
             });
         };
-        if has_quorum(most, gone) && !mutant!("recovered-though-a-majority-lives") {
+        if could_elect(known, gone, &removed, &survivors) && !mutant!("recovered-though-a-majority-lives") {
             return None;
         }
         let (commit, term) = (most.commit, most.term_at(most.commit));
@@ -200,6 +223,12 @@ impl Controller {
             heard: survivors.values().filter_map(|of| of.heard).max(),
             silent_ms: survivors.values().filter_map(|of| of.silent_ms).min(),
             sessions: kept.map_or(0, |of| of.sessions),
+            conf_ver: survivors.values().map(|of| of.epoch.conf_ver).max(),
+            known_conf_ver: survivors
+                .values()
+                .map(|of| of.known.conf_ver.max(of.epoch.conf_ver))
+                .chain(known.map(|known| known.last.epoch.conf_ver))
+                .max(),
         })
     }
 
@@ -311,17 +340,49 @@ impl Beyond {
 }
 
 /// Whether a shard that was told of has a leader that lives, and does not say itself that it hears none.
-fn is_led(known: Option<&Known>, gone: &BTreeSet<StoreId>, survivors: &BTreeMap<StoreId, &Survivor>) -> bool {
-    let leader = known.and_then(|known| known.last.leader_store());
+fn is_led(
+    known: Option<&Known>,
+    gone: &BTreeSet<StoreId>,
+    removed: &BTreeSet<ReplicaId>,
+    survivors: &BTreeMap<StoreId, &Survivor>,
+) -> bool {
+    let last = known
+        .map(|known| &known.last)
+        .filter(|last| !removed.contains(&last.leader));
+    let leader = last.and_then(ShardHeartbeat::leader_store);
     leader.is_some_and(|store| !gone.contains(&store) && !survivors.contains_key(&store))
 }
 
-/// Whether those that are not gone could elect a leader by themselves, as far as this one has applied.
-fn has_quorum(survivor: &Survivor, gone: &BTreeSet<StoreId>) -> bool {
+/// Whether those that are not gone could elect a leader by themselves. The newest membership that a survivor has applied
+/// decides; a newer one that nobody who lives has applied elects nobody (docs/adr/0006). Members that have been removed since
+/// have no vote: a survivor may lag behind its shard, and think of a majority that erased itself long ago.
+fn could_elect(
+    known: Option<&Known>,
+    gone: &BTreeSet<StoreId>,
+    removed: &BTreeSet<ReplicaId>,
+    survivors: &BTreeMap<StoreId, &Survivor>,
+) -> bool {
+    let Some(newest) = survivors.values().max_by_key(|of| (of.epoch.conf_ver, of.commit)) else {
+        return false;
+    };
+    let newer = known.filter(|known| known.last.epoch.conf_ver > newest.epoch.conf_ver);
+    // Ids of removed replicas never come back (M3).
+    let has_left = |known: &Known, id| known.last.members.iter().all(|member| member.replica != id);
+    let is_removed = |id| {
+        (removed.contains(&id) || newer.is_some_and(|known| has_left(known, id)))
+            && !mutant!("removed-members-taken-for-alive")
+    };
+    has_quorum(&newest.members, |member| {
+        !gone.contains(&member.store) && !is_removed(member.replica)
+    })
+}
+
+/// Whether those of a shard's members that live are a majority, of both halves if the configuration is joint.
+fn has_quorum(members: &[ShardMember], lives: impl Fn(&ShardMember) -> bool) -> bool {
     let is_majority = |votes: &dyn Fn(MemberRole) -> bool| {
-        let voters = survivor.members.iter().filter(|member| votes(member.role));
+        let voters = members.iter().filter(|member| votes(member.role));
         let (all, live) = voters.fold((0, 0), |(all, live), member| {
-            (all + 1, live + usize::from(!gone.contains(&member.store)))
+            (all + 1, live + usize::from(lives(member)))
         });
         all == 0 || live > all / 2
     };

@@ -44,6 +44,9 @@ pub struct StoreHeartbeat {
     pub is_full: bool,
     /// Its disk does not keep up (H2).
     pub is_slow: bool,
+    /// Milliseconds for which a replica there may hear no leader, at most, until it has told so (a
+    /// [`Survivor`](crate::Survivor)).
+    pub tells_after_ms: u64,
 }
 
 /// How a shard is, by its leader's word.

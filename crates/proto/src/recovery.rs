@@ -30,6 +30,9 @@ pub struct Survivor {
     pub known: Epoch,
     /// Who holds the shard, as far as it has applied; sorted by replica.
     pub members: Vec<ShardMember>,
+    /// Those of `members` that are none any more, as its store was told (M4), in ascending order: it lags behind the
+    /// shard's membership.
+    pub removed: Vec<ReplicaId>,
     /// The highest replica id that it knows of (M3).
     pub last_replica: ReplicaId,
     /// Its term.
@@ -121,4 +124,9 @@ pub struct LossRow {
     pub silent_ms: Option<u64>,
     /// Sessions that are kept.
     pub sessions: u64,
+    /// The membership's version that the survivors have applied; none if there are no survivors.
+    pub conf_ver: Option<u64>,
+    /// The newest version of the membership that anybody was told of. Above `conf_ver`, the shard has gone on without those
+    /// who survive, and what it decided since then is gone.
+    pub known_conf_ver: Option<u64>,
 }

@@ -223,6 +223,7 @@ impl<E: Engine> Store<E> {
                 available_bytes: health.available_bytes,
                 is_full: health.is_full,
                 is_slow: health.is_slow,
+                tells_after_ms: self.tells_after_ms(),
             },
             shards,
         };

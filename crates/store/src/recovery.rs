@@ -13,7 +13,9 @@
 //! erase themselves should they come back; their word about the membership is of an older version, and is not believed.
 
 use bytes::{Buf, BufMut, Bytes};
-use quorate_proto::{Epoch, PeerMessage, RUNS_MAX, Recovery, SURVIVORS_MAX, SessionTotals, Survivor};
+use quorate_proto::{
+    Epoch, Membership, PeerMessage, RUNS_MAX, Recovery, SURVIVORS_MAX, SessionTotals, Survivor,
+};
 use quorate_raft::{
     ConfChange, ConfChangeKind, ConfChangeSingle, ConfState, HardState, Index, ReplicaId, Term, mutant,
 };
@@ -23,6 +25,7 @@ use quorate_storage::{ShardId, StoreId};
 use crate::bootstrap::FIRST;
 use crate::descriptor::{self, Applied, Descriptor, members_only};
 use crate::error::StoreError;
+use crate::heartbeats::HEARTBEAT_EVERY_TICKS;
 use crate::io::Times;
 use crate::replica::Replica;
 use crate::rsm::CONTROLLER;
@@ -155,13 +158,26 @@ impl Replica {
         let entries = log.iter().map(|entry| (entry.index, entry.term));
         let commit = self.raft.commit();
         let members = crate::heartbeats::members_of(self);
+        let newer = self.newer_membership();
+        let is_removed = |id: &ReplicaId| newer.is_some_and(|(_, of)| of.has_removed(*id));
+        let known = known.unwrap_or_default();
         Some(Survivor {
             shard: descriptor.shard,
             replica: descriptor.replica,
             start_slot: descriptor.start_slot,
             end_slot: descriptor.end_slot,
             epoch: descriptor.epoch,
-            known: known.unwrap_or(descriptor.epoch),
+            known: Epoch {
+                conf_ver: newer
+                    .map_or(descriptor.epoch.conf_ver, |(conf_ver, _)| *conf_ver)
+                    .max(known.conf_ver),
+                version: descriptor.epoch.version.max(known.version),
+            },
+            removed: members
+                .iter()
+                .map(|member| member.replica)
+                .filter(is_removed)
+                .collect(),
             members,
             last_replica: descriptor.membership.last_replica,
             term: self.raft.term(),
@@ -175,6 +191,19 @@ impl Replica {
         })
     }
 
+    /// Another store knows who holds the shard; this replica may lag behind.
+    pub(crate) fn hear_membership(&mut self, conf_ver: u64, membership: Membership) {
+        if self.newer.as_ref().is_none_or(|(known, _)| *known < conf_ver) {
+            self.newer = Some((conf_ver, membership));
+        }
+    }
+
+    /// What it was told of the membership and has not applied.
+    fn newer_membership(&self) -> Option<&(u64, Membership)> {
+        let own = self.descriptor.epoch.conf_ver;
+        self.newer.as_ref().filter(|(conf_ver, _)| *conf_ver > own)
+    }
+
     /// Whether a change of the membership at `index` was made for members that are lost.
     pub(crate) fn is_void(&self, index: Index) -> bool {
         self.forced.is_some_and(|forced| index <= forced.through)
@@ -184,6 +213,11 @@ impl Replica {
 impl<E: Engine> Store<E> {
     fn silent_us(&self) -> u64 {
         self.options.election_timeout_us() * SILENT_TIMEOUTS
+    }
+
+    /// A replica tells of itself with the heartbeat after that silence; one heartbeat may be lost.
+    pub(crate) fn tells_after_ms(&self) -> u64 {
+        (self.silent_us() + 2 * HEARTBEAT_EVERY_TICKS * self.options.tick_us).div_ceil(1000)
     }
 
     /// Tells the controller's leader of replicas that hear none.
@@ -328,7 +362,8 @@ impl<E: Engine> Store<E> {
         let durable: BatchSeq = self.durable_batch;
         for at in 0..self.replicas.len() {
             let replica = &mut self.replicas[at];
-            let is_durable = replica.forcing.take_if(|batch| *batch <= durable).is_some();
+            let is_over = |batch: &mut BatchSeq| *batch <= durable || mutant!("alone-before-it-is-durable");
+            let is_durable = replica.forcing.take_if(is_over).is_some();
             let Some(forced) = replica.forced.filter(|_| is_durable) else {
                 continue;
             };

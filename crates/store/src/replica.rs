@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use quorate_proto::{Query, SessionTotals};
+use quorate_proto::{Membership, Query, SessionTotals};
 use quorate_raft::{
     AppendDone, AppendWork, Entry, HardState, Index, Message, Payload, RawNode, ReadContext, ReplicaId, Role,
     Term, mutant,
@@ -153,6 +153,8 @@ pub(crate) struct Replica {
     pub(crate) forcing: Option<BatchSeq>,
     /// The highest index that a leader spoke of.
     pub(crate) heard_index: Option<Index>,
+    /// The newest membership that anybody told of, and its version.
+    pub(crate) newer: Option<(u64, Membership)>,
 
     /// For noticing changes.
     pub(crate) seen_leader: Option<ReplicaId>,
@@ -214,6 +216,7 @@ impl Replica {
             forced: None,
             forcing: None,
             heard_index: None,
+            newer: None,
             seen_leader: None,
             seen_role: Role::Follower,
             dirty: false,

@@ -105,6 +105,9 @@ impl<E: Engine> Store<E> {
                 let replica = &mut self.replicas[at];
                 let Membership { members, wanted, .. } = &info.membership;
                 replica.addresses.extend(members.iter().chain(wanted).copied());
+                if info.epoch.conf_ver > replica.descriptor.epoch.conf_ver {
+                    replica.hear_membership(info.epoch.conf_ver, info.membership.clone());
+                }
                 // It has not applied a split, or has nothing so far.
                 let lags = info.epoch.version > replica.descriptor.epoch.version;
                 // Of an older version than the replica's it is the word of members that the shard has gone on without.

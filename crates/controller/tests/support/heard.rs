@@ -22,6 +22,7 @@ pub(crate) fn beat(
             available_bytes: None,
             is_full: false,
             is_slow: false,
+            tells_after_ms: 3_500,
         },
         shards: shards.to_vec(),
     }

@@ -49,19 +49,23 @@ impl Hosted {
     pub(crate) fn registered(shards: u16) -> Self {
         let mut hosted = Self::begun(shards);
         for store in [1, 2, 5] {
-            let record = StoreRecord {
-                store: StoreId(store),
-                incarnation: Incarnation(u128::from(store)),
-                client: "c".into(),
-                peer: "p".into(),
-                http: "h".into(),
-                labels: Default::default(),
-                roles: Default::default(),
-            };
-            let answer = hosted.apply(&ControlCommand::Register(record));
-            assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
+            hosted.register(store);
         }
         hosted
+    }
+
+    /// A store registers, under its id as its incarnation.
+    pub(crate) fn register(&mut self, store: u64) {
+        let answer = self.apply(&ControlCommand::Register(StoreRecord {
+            store: StoreId(store),
+            incarnation: Incarnation(u128::from(store)),
+            client: "c".into(),
+            peer: "p".into(),
+            http: "h".into(),
+            labels: Default::default(),
+            roles: Default::default(),
+        }));
+        assert!(matches!(answer, Answer::Bulk(_)), "{answer:?}");
     }
 
     /// Applies a command, and looks whether a machine that loads the rows is the same.

@@ -46,7 +46,7 @@ impl Wire for Heartbeat {
 }
 
 impl Wire for StoreHeartbeat {
-    const BYTES_MIN: usize = 30;
+    const BYTES_MIN: usize = 31;
 
     fn put(&self, out: &mut Vec<u8>) {
         self.store.put(out);
@@ -57,6 +57,7 @@ impl Wire for StoreHeartbeat {
         put_number(out, self.available_bytes);
         out.push(u8::from(self.is_full));
         out.push(u8::from(self.is_slow));
+        put_varint(out, self.tells_after_ms);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -69,6 +70,7 @@ impl Wire for StoreHeartbeat {
             available_bytes: take_number(reader, "available bytes")?,
             is_full: reader.bool("is full")?,
             is_slow: reader.bool("is slow")?,
+            tells_after_ms: reader.varint("time until it tells")?,
         })
     }
 }

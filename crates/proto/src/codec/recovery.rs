@@ -28,7 +28,7 @@ fn put_slots(out: &mut Vec<u8>, start_slot: u16, end_slot: u16) {
 }
 
 impl Wire for Survivor {
-    const BYTES_MIN: usize = 19;
+    const BYTES_MIN: usize = 20;
 
     fn put(&self, out: &mut Vec<u8>) {
         self.shard.put(out);
@@ -37,6 +37,7 @@ impl Wire for Survivor {
         self.epoch.put(out);
         self.known.put(out);
         put_list(out, &self.members);
+        put_list(out, &self.removed);
         self.last_replica.put(out);
         self.term.put(out);
         self.commit.put(out);
@@ -57,6 +58,7 @@ impl Wire for Survivor {
             epoch: Epoch::take(reader)?,
             known: Epoch::take(reader)?,
             members: reader.list("members")?,
+            removed: reader.list("removed members")?,
             last_replica: ReplicaId::take(reader)?,
             term: Term::take(reader)?,
             commit: Index::take(reader)?,
@@ -116,7 +118,7 @@ impl Wire for Recovery {
 }
 
 impl Wire for LossRow {
-    const BYTES_MIN: usize = 8;
+    const BYTES_MIN: usize = 10;
 
     fn put(&self, out: &mut Vec<u8>) {
         put_option(out, self.recovery.as_ref());
@@ -126,6 +128,8 @@ impl Wire for LossRow {
         put_number(out, self.heard.map(|index| index.0));
         put_number(out, self.silent_ms);
         put_varint(out, self.sessions);
+        put_number(out, self.conf_ver);
+        put_number(out, self.known_conf_ver);
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
@@ -138,6 +142,8 @@ impl Wire for LossRow {
             heard: take_number(reader, "index heard of")?.map(Index),
             silent_ms: take_number(reader, "silence")?,
             sessions: reader.varint("sessions")?,
+            conf_ver: take_number(reader, "applied membership version")?,
+            known_conf_ver: take_number(reader, "known membership version")?,
         })
     }
 }

@@ -605,6 +605,7 @@ impl Gen {
             available_bytes: self.option(Self::u64),
             is_full: self.bool(),
             is_slow: self.bool(),
+            tells_after_ms: self.u64(),
         }
     }
     fn member(&mut self) -> ShardMember {

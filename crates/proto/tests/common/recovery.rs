@@ -37,6 +37,7 @@ impl Gen {
             epoch: self.epoch(),
             known: self.epoch(),
             members: self.list(Gen::member),
+            removed: self.list(Gen::replica),
             last_replica: self.replica(),
             term: self.term(),
             commit: self.index(),
@@ -74,6 +75,8 @@ impl Gen {
             heard: self.option(Gen::index),
             silent_ms: self.option(Gen::u64),
             sessions: self.u64(),
+            conf_ver: self.option(Gen::u64),
+            known_conf_ver: self.option(Gen::u64),
         }
     }
     fn end(&mut self) -> (Index, Term) {

@@ -134,6 +134,14 @@ fn text(row: &Map<String, Value>, create_empty: bool) -> String {
         ),
         _ => "no leader has spoken to a survivor since it started\n".to_owned(),
     };
+    if number("known-conf-ver") > number("conf-ver") {
+        text += &format!(
+            "  lost: what was acknowledged by members that came later; the survivors know version {} of the membership, and \
+             version {} was decided\n",
+            number("conf-ver"),
+            number("known-conf-ver")
+        );
+    }
     text += &format!("  sessions kept: {}\n", number("sessions"));
     text
 }
@@ -172,7 +180,7 @@ mod tests {
         let mut fields = json!({
             "shard": 3, "first-slot": 0, "last-slot": 99, "store": 2, "empty": 0, "committed": 117,
             "last-index": 120, "last-term": 4, "heard-index": 121, "silent-ms": 12_340, "sessions": 5,
-            "survivors": [2],
+            "survivors": [2], "conf-ver": 4, "known-conf-ver": 4,
         });
         let said = text(&row(fields.clone()), false);
         for part in [
@@ -184,6 +192,13 @@ mod tests {
         ] {
             assert!(said.contains(part), "{said}");
         }
+        assert!(!said.contains("membership"), "{said}");
+        fields["known-conf-ver"] = json!(9);
+        let said = text(&row(fields.clone()), false);
+        assert!(
+            said.contains("the survivors know version 4 of the membership, and version 9 was decided\n"),
+            "{said}"
+        );
         fields["empty"] = json!(1);
         assert!(text(&row(fields.clone()), false).contains("with --create-empty"));
         assert!(text(&row(fields.clone()), true).contains("begins anew on store 2, empty"));

@@ -84,6 +84,8 @@ pub(super) fn row(loss: &LossRow) -> Row {
         ("heard-index", Field::Number(loss.heard.map(|index| index.0))),
         ("silent-ms", Field::Number(loss.silent_ms)),
         ("sessions", number(loss.sessions)),
+        ("conf-ver", Field::Number(loss.conf_ver)),
+        ("known-conf-ver", Field::Number(loss.known_conf_ver)),
         ("token", Field::Text(recovery.map(token).unwrap_or_default())),
     ]
 }

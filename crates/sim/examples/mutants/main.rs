@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use left_behind::Judged;
 use lost_majority::{Seen, THREE_OF_EIGHT, TWO_OF_FIVE};
 use quorate_raft::mutants::activate;
 use quorate_sim::{Options, Profile};
@@ -25,6 +26,9 @@ mod cluster;
 mod faults;
 #[path = "../../../raft/tests/safety/heal.rs"]
 mod heal;
+#[path = "../../tests/lab/left_behind.rs"]
+#[allow(dead_code, reason = "its tests are not compiled here")]
+mod left_behind;
 #[path = "../../../storage/tests/log_power_loss.rs"]
 #[allow(dead_code, reason = "its tests are not compiled here")]
 mod log_power_loss;
@@ -152,13 +156,14 @@ fn run(suite: Suite, seed: u64, options: &Options) -> Result<(), String> {
             log_power_loss::run(seed);
         }),
         Suite::Recovery => {
-            let shape = if seed.is_multiple_of(2) {
-                TWO_OF_FIVE
-            } else {
-                THREE_OF_EIGHT
-            };
             let mut result = Ok(());
-            component(&mut || result = lost_majority::run(seed, shape, &Seen::default()))?;
+            component(&mut || {
+                result = match seed % 4 {
+                    0 => left_behind::run(seed, &Judged::default()),
+                    2 => lost_majority::run(seed, TWO_OF_FIVE, &Seen::default()),
+                    _ => lost_majority::run(seed, THREE_OF_EIGHT, &Seen::default()),
+                }
+            })?;
             result.map_err(|violation| format!("{}\n    {}", violation.property, violation.detail))
         }
         Suite::Cluster(profile) => {

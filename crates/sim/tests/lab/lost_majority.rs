@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use quorate_proto::{Answer, CommandError, LossRow, Recovery};
 use quorate_raft::Index;
-use quorate_sim::script::{CallId, MILLISECOND};
+use quorate_sim::script::{CallId, MILLISECOND, MessageKind, Verdict};
 use quorate_sim::{Call, SECOND, Setup, Violation, World};
 use quorate_storage::StoreId;
 use quorate_store::kv::slot_of;
@@ -48,6 +48,10 @@ pub(crate) struct Seen {
     pub(crate) kept_unsure: Cell<u64>,
     /// Shards with survivors whose logs differ.
     pub(crate) choices: Cell<u64>,
+    /// Shards whose newest members nobody who lives has applied.
+    pub(crate) outdated: Cell<u64>,
+    /// Seeds that were not judged.
+    pub(crate) skipped: Cell<u64>,
 }
 
 fn add(to: &Cell<u64>, more: u64) {
@@ -79,7 +83,7 @@ fn shards() -> impl Iterator<Item = u64> {
 type Held = BTreeMap<u64, Vec<usize>>;
 
 /// Whether a shard keeps its majority without these nodes.
-fn has_majority(held: &[usize], lost: &[usize]) -> bool {
+pub(crate) fn has_majority(held: &[usize], lost: &[usize]) -> bool {
     let live = held.iter().filter(|node| !lost.contains(node)).count();
     live > held.len() / 2
 }
@@ -102,12 +106,13 @@ fn choose_lost(held: &Held, shape: Shape, chance: &mut Chance) -> Vec<usize> {
 }
 
 /// Every key is written once, with its own name for a value: which keys are acknowledged.
-struct Writes {
+#[derive(Default)]
+pub(crate) struct Writes {
     begun: Vec<(String, CallId)>,
 }
 
 impl Writes {
-    fn write(&mut self, world: &mut World, chance: &mut Chance) {
+    pub(crate) fn write(&mut self, world: &mut World, chance: &mut Chance) {
         let key = format!("key {}", self.begun.len());
         let client = world.client(key.clone());
         let via = chance.below(world.node_count() as u64) as usize;
@@ -115,7 +120,7 @@ impl Writes {
         self.begun.push((key, world.begin(client, call)));
     }
 
-    fn acknowledged(&self, world: &World) -> Vec<String> {
+    pub(crate) fn acknowledged(&self, world: &World) -> Vec<String> {
         let done = |(_, call): &&(String, CallId)| world.ended(*call).is_some_and(|ended| ended.is_done());
         self.begun
             .iter()
@@ -192,7 +197,7 @@ fn spread_unevenly(world: &mut World, chance: &mut Chance, writes: &mut Writes) 
     Ok(())
 }
 
-fn crash(world: &mut World, chance: &mut Chance, node: usize) {
+pub(crate) fn crash(world: &mut World, chance: &mut Chance, node: usize) {
     if chance.percent(50) {
         world.crash(node);
     } else {
@@ -242,7 +247,7 @@ fn report_in_trouble(
     Ok(losses)
 }
 
-fn node_of(store: StoreId) -> usize {
+pub(crate) fn node_of(store: StoreId) -> usize {
     store.0 as usize - 1
 }
 
@@ -265,9 +270,24 @@ pub(crate) fn present(world: &mut World, keys: &[String]) -> Result<Vec<bool>, V
 
 /// What was promised of a shard: positions that are given up, and values that are kept.
 #[derive(Default)]
-struct Promised {
+pub(crate) struct Promised {
     given_up: BTreeMap<u64, Vec<Index>>,
     kept: BTreeMap<u64, BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+impl Promised {
+    /// A shard is to go on with a node's replica, of which so much is said to be committed.
+    pub(crate) fn promise(&mut self, world: &mut World, shard: u64, keeper: usize, commit: Index) {
+        self.kept.insert(shard, world.logged_values(keeper, shard));
+        let positions = world.give_up(shard, keeper);
+        for index in &positions {
+            assert!(
+                *index > commit,
+                "shard {shard}: {index} is given up and {commit} said to be committed"
+            );
+        }
+        self.given_up.insert(shard, positions);
+    }
 }
 
 /// The report is exact: of the shards that lost their majority, and of no others, it says what is certain, and the survivor
@@ -325,16 +345,7 @@ fn check_report(
             u64::from(ends.iter().any(|(end, _)| Some(*end) != most)),
         );
         add(&seen.kept_unsure, left.last.0.0 - left.commit.0);
-        promised.kept.insert(shard, world.logged_values(keeper, shard));
-        let positions = world.give_up(shard, keeper);
-        for index in &positions {
-            assert!(
-                *index > left.commit,
-                "shard {shard}: {index} is given up and {} said to be committed",
-                left.commit
-            );
-        }
-        promised.given_up.insert(shard, positions);
+        promised.promise(world, shard, keeper, left.commit);
     }
     promised
 }
@@ -363,6 +374,23 @@ fn recover(
     recoveries: &[Recovery],
 ) -> Result<(), Violation> {
     let operator = world.client("operator");
+    if chance.percent(40) {
+        // What is said to one of those who were chosen, and what it says of itself, is lost, until its word of before does not
+        // count any more. The others' does.
+        let keeper = node_of(recoveries[chance.below(recoveries.len() as u64) as usize].store);
+        let late = world.filter(move |passing| match passing.kind() {
+            MessageKind::Survivors if passing.from == keeper => Verdict::Drop,
+            MessageKind::Recover if passing.to == keeper => Verdict::Drop,
+            _ => Verdict::Pass,
+        });
+        let ended = world.recover(operator, lost, recoveries.to_vec())?;
+        assert_eq!(ended.answer(), Some(&Answer::Ok));
+        for _ in 0..30 {
+            check_offers(world, lost, recoveries);
+            world.run_for(250 * MILLISECOND)?;
+        }
+        world.unfilter(late);
+    }
     for _ in 0..=chance.below(2) {
         let ended = world.recover(operator, lost, recoveries.to_vec())?;
         assert_eq!(ended.answer(), Some(&Answer::Ok));
@@ -398,7 +426,7 @@ fn recover(
 }
 
 /// What is there is what was said to be kept, and what is gone was said to be.
-fn check_kept(
+pub(crate) fn check_kept(
     world: &mut World,
     losses: &[LossRow],
     promised: &Promised,
@@ -448,19 +476,12 @@ fn conf_ver(world: &World, shard: u64) -> u64 {
     replicas.map(|status| status.conf_ver).max().unwrap_or(0)
 }
 
-/// Whether what is known of a shard's membership is newer than this, or older since who knew it is lost.
-fn has_moved(world: &World, versions: &BTreeMap<u64, u64>) -> bool {
-    versions
-        .iter()
-        .any(|(shard, version)| conf_ver(world, *shard) != *version)
-}
-
 /// One seed.
 pub(crate) fn run(seed: u64, shape: Shape, seen: &Seen) -> Result<(), Violation> {
     let mut chance = Chance::new(seed);
     let chance = &mut chance;
     let mut world = start(seed, shape)?;
-    let mut writes = Writes { begun: Vec::new() };
+    let mut writes = Writes::default();
     random_history(&mut world, chance, &mut writes)?;
     world.wait_until("nothing moves", PATIENCE_US, |world| {
         shards().all(|shard| {
@@ -496,10 +517,17 @@ pub(crate) fn run(seed: u64, shape: Shape, seen: &Seen) -> Result<(), Violation>
     let early = world.losses(&lost);
     assert!(!matches!(early, Some(Ok(_))), "they may only be late: {early:?}");
     let losses = report_in_trouble(&mut world, chance, sides)?;
-    if has_moved(&world, &versions) {
-        // The schedulers moved a replica at the last moment: the report is not about who held the shards.
+    let known = |shard: &u64| conf_ver(&world, *shard);
+    if versions.iter().any(|(shard, version)| known(shard) > *version) {
+        // The schedulers changed members at the last moment: the row does not know who held the shards.
+        add(&seen.skipped, 1);
         return Ok(());
     }
+    // Those who knew the newest members may be lost.
+    let outdated = versions
+        .iter()
+        .filter(|(shard, version)| known(shard) < **version);
+    add(&seen.outdated, outdated.count() as u64);
     let acknowledged = writes.acknowledged(&world);
     let promised = check_report(&mut world, &losses, &held, sides, seen);
 

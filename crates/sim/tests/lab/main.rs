@@ -31,6 +31,7 @@ mod group_failures;
 mod groups;
 mod identities;
 mod kv;
+mod left_behind;
 mod lost_majority;
 mod many_keys;
 mod moves;

@@ -1,23 +1,38 @@
 //! X-15: shards that lost their majority for ever go on with what is left, and the report is exact.
 
+use std::cell::Cell;
+
 use quorate_proto::Answer;
 use quorate_sim::{Call, SECOND, Setup};
 use quorate_store::kv::slot_of;
 
+use crate::left_behind::{self, Judged};
 use crate::lost_majority::{PATIENCE_US, Seen, Shape, THREE_OF_EIGHT, TWO_OF_FIVE, present, report, run};
 use crate::support::{BUG_SEEDS, Chance, row};
+
+/// Whether the row runs with all its seeds.
+fn is_full() -> bool {
+    std::env::var("QUORATE_SEEDS").is_ok_and(|seeds| seeds == "full")
+}
 
 fn majority_is_lost(id: &str, shape: Shape) -> Seen {
     let seen = Seen::default();
     row(id, BUG_SEEDS, |seed| run(seed, shape, &seen));
     println!(
-        "{} acknowledged writes were lost, {} unsure entries kept, {} choices",
+        "{} acknowledged writes were lost, {} unsure entries kept, {} choices, {} shards with outdated survivors, \
+         {} seeds not judged",
         seen.lost_writes.get(),
         seen.kept_unsure.get(),
-        seen.choices.get()
+        seen.choices.get(),
+        seen.outdated.get(),
+        seen.skipped.get()
     );
-    if std::env::var("QUORATE_SEEDS").is_ok_and(|seeds| seeds == "full") {
+    if is_full() {
         assert!(seen.lost_writes.get() > 0 && seen.kept_unsure.get() > 0);
+        assert!(
+            seen.skipped.get() <= BUG_SEEDS / 20,
+            "hardly any seed is left out"
+        );
     }
     seen
 }
@@ -32,8 +47,34 @@ fn x_15_a_majority_is_lost_and_the_report_is_exact() {
 #[test]
 fn x_15_of_two_survivors_the_one_that_has_more_goes_on() {
     let seen = majority_is_lost("x_15_of_two_survivors", THREE_OF_EIGHT);
-    if std::env::var("QUORATE_SEEDS").is_ok_and(|seeds| seeds == "full") {
+    if is_full() {
         assert!(seen.choices.get() > 0, "all survivors had the same");
+    }
+}
+
+/// Who survives may have missed the last changes of the members. Whether there is a majority is judged by what is known of
+/// them all the same, and it is said what was missed.
+#[test]
+fn x_15_a_survivor_has_missed_the_last_members() {
+    let judged = Judged::default();
+    row("x_15_a_survivor_has_missed_the_last_members", BUG_SEEDS, |seed| {
+        left_behind::run(seed, &judged)
+    });
+    let offered = [&judged.by_the_map, &judged.by_the_removed, &judged.amid_a_change].map(Cell::get);
+    let (spared, undone) = (judged.spared.get(), judged.undone.get());
+    println!(
+        "offered by the map {}, by the word of those who were removed {}, amid a change {}; {spared} had a majority; power \
+         failed before {undone} new memberships were durable",
+        offered[0], offered[1], offered[2]
+    );
+    if is_full() {
+        assert_eq!(
+            offered.iter().sum::<u64>() + spared,
+            BUG_SEEDS,
+            "every seed was judged"
+        );
+        let least = offered.into_iter().chain([spared, undone]).min();
+        assert!(least >= Some(BUG_SEEDS / 20), "{offered:?}, {spared}, {undone}");
     }
 }
 

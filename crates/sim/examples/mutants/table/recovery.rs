@@ -43,7 +43,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "lost-store-stays-in-service",
         RECOVERY,
         "P7: a store that was given up for lost is taken in when it comes back",
-        "assertion `left == right` failed",
+        "it stays away",
     ),
     mutant(
         "recovery",
@@ -57,6 +57,20 @@ pub(super) const MUTANTS: &[Mutant] = &[
         "recovered-in-a-term-of-before",
         RECOVERY,
         "Raft 5.2: who goes on alone campaigns in a term in which somebody who is lost may have led",
-        "log matching",
+        "election safety",
+    ),
+    mutant(
+        "recovery",
+        "removed-members-taken-for-alive",
+        RECOVERY,
+        "ADR 0006: a survivor that lags behind the membership counts members that have erased themselves, and is not offered",
+        "shard 1 has lost its majority",
+    ),
+    mutant(
+        "recovery",
+        "alone-before-it-is-durable",
+        RECOVERY,
+        "P4: who goes on alone takes part before its new membership is durable",
+        "shard 1 is led again",
     ),
 ];
