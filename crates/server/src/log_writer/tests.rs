@@ -163,6 +163,8 @@ fn p2_an_error_ends_all_writing_inline_and_on_the_thread() {
     for placement in [LogSync::Inline, LogSync::Thread] {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, wakes) = writer(&dir, placement);
+        // Housekeeping on the thread would take an inline write along.
+        writer.until_maintain = u64::MAX;
         let mut submit = |index| -> Result<(), LogError> {
             if writer.submit(&mut vec![batch(index)])?.is_none() {
                 wait_for(&mut writer, &wakes, LogToken(index))?;
