@@ -48,6 +48,7 @@ pub struct Shard {
     pub id: u64,
     pub slots: std::ops::RangeInclusive<u16>,
     pub leader: Option<u64>,
+    pub term: u64,
     pub stores: Vec<u64>,
 }
 
@@ -74,6 +75,7 @@ fn listed(cluster: &Cluster, via: usize) -> Vec<Shard> {
         id: row["shard"].as_u64().unwrap(),
         slots: slot(&row["first-slot"])..=slot(&row["last-slot"]),
         leader: row["leader"].as_u64(),
+        term: row["term"].as_u64().unwrap(),
         stores: row["stores"]
             .as_array()
             .unwrap()
