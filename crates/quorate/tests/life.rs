@@ -113,6 +113,15 @@ struct Phase {
     span: (Duration, Duration),
     /// Shards whose stores changed.
     moved: BTreeSet<u64>,
+    /// Seconds of processor time that the host of a virtual machine took meanwhile.
+    stolen: f64,
+}
+
+/// Seconds of processor time that a host has taken from this machine; 0 where the system does not say.
+fn stolen() -> f64 {
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let ticks = stat.split_whitespace().nth(8);
+    ticks.and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0) / 100.0
 }
 
 fn shard_of(client: usize) -> u64 {
@@ -153,7 +162,11 @@ fn report(sent: &[Vec<Sent>], calm: (Duration, Duration), phases: &[Phase]) {
             all.map(|shard| longest_gap(sent, shard, phase.span)).max()
         };
         let seconds = (phase.span.1 - phase.span.0).as_secs_f64();
-        print!("{} ({seconds:.1} s):", phase.what);
+        print!("{} ({seconds:.1} s", phase.what);
+        if phase.stolen > 0.0 {
+            print!(", the host took {:.1} s of processor time", phase.stolen);
+        }
+        print!("):");
         if let Some(worst) = worst(true) {
             print!(
                 " {} shards moved, longest gap {:.0} ms;",
@@ -227,6 +240,7 @@ fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
     let mut phases = Vec::new();
     let mut held = wait_settled(&cluster);
     let mut begun = load.started.elapsed();
+    let mut stolen_before = stolen();
     let mut ends = |cluster: &Cluster, what| {
         let now_held = wait_settled(cluster);
         let moved = now_held
@@ -237,9 +251,10 @@ fn run(clients: usize, rest: Duration, calm: Duration, data_bytes: u64) {
             what,
             span: (begun, end),
             moved: moved.map(|(shard, _)| *shard).collect(),
+            stolen: stolen() - stolen_before,
         });
         load.wait_progress(5, PATIENCE);
-        (held, begun) = (now_held, load.started.elapsed());
+        (held, begun, stolen_before) = (now_held, load.started.elapsed(), stolen());
     };
     said(&cluster, "join 2=7,8,9");
     ends(&cluster, "a second group joins");
