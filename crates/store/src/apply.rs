@@ -112,6 +112,11 @@ impl<E: Engine> Store<E> {
             }
         }
         let (batch, late) = (txn.into_batch(), late.map(Txn::into_batch));
+        if batch.changes.iter().any(kv::sets_deadline) {
+            for (at, _) in work {
+                self.replicas[*at].keys_at_rest = None;
+            }
+        }
         let seq = self.engine.write(batch)?;
         late.map_or(Ok(seq), |late| self.engine.write(late))?;
         let dropped = dropped.into_iter().flat_map(space::data_of);

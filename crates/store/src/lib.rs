@@ -84,6 +84,7 @@ mod split_look;
 mod status;
 mod store;
 mod survey;
+mod sweeps;
 mod ticker;
 mod tombstone;
 mod turn;

@@ -22,6 +22,7 @@ use crate::recovery::Forced;
 use crate::shard_log::ShardLog;
 use crate::split_checker::Plan;
 use crate::survey::Size;
+use crate::sweeps::AtRest;
 
 /// Who waits for an outcome.
 #[derive(Clone, Debug)]
@@ -107,6 +108,9 @@ pub(crate) struct Replica {
     pub(crate) proposed_stamp_ms: u64,
     pub(crate) sweep_pending: bool,
     pub(crate) session_sweep_pending: bool,
+    /// Until when no key and no session expires.
+    pub(crate) keys_at_rest: Option<AtRest>,
+    pub(crate) sessions_at_rest: Option<AtRest>,
     /// Where the look for expired keys goes on, if other shards lie in the same space.
     pub(crate) swept_through: Option<Bytes>,
     /// The split that this leader has proposed (L3): its term and position.
@@ -194,6 +198,8 @@ impl Replica {
             proposed_stamp_ms: applied.stamp_ms,
             sweep_pending: false,
             session_sweep_pending: false,
+            keys_at_rest: None,
+            sessions_at_rest: None,
             swept_through: None,
             splitting: None,
             split_plan: None,

@@ -1,22 +1,13 @@
 //! What happens as time passes: the cores' ticks, deadlines, expiry, spreading leaders, housekeeping.
 
-use quorate_proto::Op;
 use quorate_raft::{ProgressState, Role};
 use quorate_storage::engine::Engine;
 use quorate_storage::{ShardId, StoreId};
 
 use crate::error::StoreError;
 use crate::io::Times;
-use crate::kv::sessions::HELD_MAX;
-use crate::kv::{self, sessions};
-use crate::replica::{NewWrite, Waiter};
 use crate::store::Store;
 
-/// Keys removed by one sweep (T3).
-const SWEEP_MAX: usize = 256;
-/// Sessions, and roughly answers, removed by one entry (S3).
-const EXPIRED_SESSIONS_MAX: usize = 1024;
-const EXPIRED_ANSWERS_MAX: usize = 2 * HELD_MAX;
 /// Ticks between sweeps, between looks at the log, and between moves of leadership.
 const SWEEP_TICKS: u64 = 5;
 const GC_TICKS: u64 = 4;
@@ -131,71 +122,6 @@ impl<E: Engine> Store<E> {
                 .raft
                 .campaign()
                 .map_err(StoreError::raft(shard))?;
-        }
-        Ok(())
-    }
-
-    /// T3: the leader removes expired keys through the log, in bounded batches.
-    fn sweep(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
-        let replica = &self.replicas[at];
-        if !replica.serves() || replica.sweep_pending || replica.raft.transferring_to().is_some() {
-            return Ok(());
-        }
-        let until = times.wall_ms.max(replica.applied.stamp_ms);
-        let spaces = replica.descriptor.spaces();
-        let after = replica.swept_through.as_deref();
-        let kv::Due { entries: due, more } = kv::due(&self.engine, spaces, until, after, SWEEP_MAX)?;
-        // What another shard has in the same space is passed over.
-        self.replicas[at].swept_through = more.filter(|_| spaces.only.is_some());
-        if !due.is_empty() {
-            self.replicas[at].sweep_pending = true;
-            let write = NewWrite {
-                waiter: Waiter::Nobody,
-                deadline_us: u64::MAX,
-                request: None,
-            };
-            self.take_write(times, at, Op::Sweep { due }, None, write);
-        }
-        Ok(())
-    }
-
-    /// S3: the leader forgets sessions that are too old, or the oldest when there are too many, through the log and
-    /// in bounded batches.
-    fn expire_sessions(&mut self, times: Times, at: usize) -> Result<(), StoreError> {
-        let replica = &self.replicas[at];
-        let totals = &replica.sessions;
-        if totals.sessions == 0
-            || !replica.serves()
-            || replica.session_sweep_pending
-            || replica.raft.transferring_to().is_some()
-        {
-            return Ok(());
-        }
-        let space = replica.descriptor.sessions;
-        let now_ms = times.wall_ms.max(replica.applied.stamp_ms);
-        let young_since_ms = now_ms.saturating_sub(self.options.session_ttl_ms);
-        let too_many = totals.sessions.saturating_sub(self.options.sessions_max) as usize;
-        let too_large = totals.bytes.saturating_sub(self.options.session_bytes_max);
-        let is_old = |client: u128| sessions::opened_ms(client) < young_since_ms;
-        if too_many == 0 && too_large == 0 {
-            // Mostly, a look at the oldest one is enough.
-            let oldest = sessions::oldest(&self.engine, space, 1, 1)?;
-            if !oldest.first().is_some_and(|oldest| is_old(oldest.client)) {
-                return Ok(());
-            }
-        }
-        let mut clients = Vec::new();
-        let mut freed = 0;
-        for oldest in sessions::oldest(&self.engine, space, EXPIRED_SESSIONS_MAX, EXPIRED_ANSWERS_MAX)? {
-            if clients.len() >= too_many && freed >= too_large && !is_old(oldest.client) {
-                break;
-            }
-            freed += oldest.bytes;
-            clients.push(oldest.client);
-        }
-        if !clients.is_empty() {
-            self.replicas[at].session_sweep_pending = true;
-            self.take_own_write(times, at, Op::ExpireSessions { clients });
         }
         Ok(())
     }

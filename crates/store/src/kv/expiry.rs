@@ -4,7 +4,7 @@ use bytes::Bytes;
 use quorate_storage::engine::{EngineError, View};
 
 use super::{
-    layout::{Spaces, expiry_key, expiry_range, split_expiry_key},
+    layout::{EXPIRY, Space, Spaces, expiry_key, expiry_range, split_expiry_key},
     value::malformed,
 };
 
@@ -60,4 +60,26 @@ pub fn due<V: View + ?Sized>(
         last = Some(encoded);
     }
     Ok(due)
+}
+
+/// The earliest deadline in a space, if there is any.
+///
+/// # Errors
+///
+/// The engine's, and damage found in it.
+pub(crate) fn first_deadline(view: &impl View, space: Space) -> Result<Option<u64>, EngineError> {
+    let (start, end) = expiry_range(space);
+    let first = view.scan(&start, &end).next();
+    first
+        .map(|pair| {
+            let (deadline_ms, _) =
+                split_expiry_key(&pair?.0).ok_or_else(|| malformed("expiry key is too short"))?;
+            Ok(deadline_ms)
+        })
+        .transpose()
+}
+
+/// Whether a change gives a key a deadline.
+pub(crate) fn sets_deadline((key, value): &(Bytes, Option<Bytes>)) -> bool {
+    value.is_some() && key.first() == Some(&EXPIRY)
 }

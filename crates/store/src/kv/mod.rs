@@ -41,6 +41,7 @@ mod value;
 pub use apply::{apply, resolve};
 pub use digest::digest;
 pub use expiry::{Due, due};
+pub(crate) use expiry::{first_deadline, sets_deadline};
 pub use glob::glob_match;
 pub use layout::{
     KEY_BYTES_MAX, Space, Spaces, answer_range, control_key, control_range, data_key, data_range, data_slots,

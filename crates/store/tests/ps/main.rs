@@ -7,3 +7,4 @@ mod cluster;
 mod epochs;
 mod snapshots;
 mod strangers;
+mod sweeps;
