@@ -33,7 +33,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         cache_bytes: option("CACHE_MB", defaults.cache_bytes >> 20) << 20,
         memtable_bytes: option("MEMTABLE_MB", defaults.memtable_bytes >> 20) << 20,
         table_bytes: option("TABLE_MB", defaults.table_bytes >> 20) << 20,
-        worker_threads: option("WORKERS", defaults.worker_threads as u64) as usize,
         open_files: defaults.open_files,
     };
     println!("{options:?}");

@@ -3,20 +3,25 @@
 //! A batch goes into an ordered map in memory and nowhere else: the Raft log is the journal already, and fjall
 //! would write it to a second one, search its skip list and sometimes hold writers back, all on the thread that
 //! drives Raft. [`Durability::make_durable`], on another thread, freezes the map and writes it to fjall as one
-//! atomic batch per frozen map, so that after a crash fjall holds an exact prefix of the batches.
+//! atomic batch per frozen map, so that after a crash fjall holds an exact prefix of the batches. So do loads and the
+//! tombstones of what is dropped, which come in large amounts: a thread of the engine writes them to fjall as they come.
+//! Whoever writes to fjall may wait for a sync of its journal, 100 ms and more on a busy disk.
 //!
 //! Reads look at the active map, then at the frozen ones from the newest to the oldest, then at fjall. A frozen
 //! map is removed only after fjall has it, and not while a scan is under way, so that no reader can miss it in
-//! both places.
+//! both places. Reads of single keys look at the last maps that fjall has, too: fjall's reads wait while it makes another
+//! version of its tables known, which takes several syncs, and what was written lately is what is read most.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 
-use super::fjall::{FjallSnapshot, FjallTables};
+use super::fjall::{Dropped, FjallSnapshot, FjallTables};
+use super::worker::{Worker, unwound};
 use super::{
     BatchSeq, Durability, Engine, EngineError, FjallEngine, Pair, Pairs, View, WriteBatch, check_ascending,
     check_key,
@@ -27,6 +32,13 @@ type Map = BTreeMap<Bytes, Option<Bytes>>;
 
 /// What an entry costs beside its key and value, roughly.
 const ENTRY_OVERHEAD: usize = 96;
+/// Bytes of loads and tombstones after which they are written to fjall.
+const FLUSHED_FROM: usize = 1 << 20;
+/// Bytes and number of the maps that stay in memory for reads although fjall has them, at most.
+const FLUSHED_BYTES_MAX: usize = 16 << 20;
+const FLUSHED_MAPS_MAX: usize = 8;
+/// Bytes in memory with which a load or a drop waits until they are written.
+const MEMORY_BYTES_MAX: usize = 64 << 20;
 
 #[derive(Default)]
 struct Layers {
@@ -34,8 +46,12 @@ struct Layers {
     active_bytes: usize,
     /// Oldest first, with their sizes.
     frozen: Vec<(Arc<Map>, usize)>,
+    /// Fjall has them. Oldest first, with their sizes.
+    flushed: VecDeque<(Arc<Map>, usize)>,
     /// In this range there are tombstones only: an [`Engine::drop_range`] goes on below, and need not look again.
     emptied: Option<(Bytes, Bytes)>,
+    /// Of what is below, what has got its tombstones here since the last flush.
+    dropped: Dropped,
 }
 
 impl Layers {
@@ -47,9 +63,36 @@ impl Layers {
         }
     }
 
-    /// Newest first.
+    /// The first of the frozen maps are in fjall. Returns what is no longer looked at: it takes a while to free.
+    #[must_use]
+    fn have_flushed(&mut self, maps: usize) -> Vec<Arc<Map>> {
+        self.flushed.extend(self.frozen.drain(..maps));
+        let mut bytes: usize = self.flushed.iter().map(|(_, bytes)| bytes).sum();
+        let mut gone = Vec::new();
+        while self.flushed.len() > FLUSHED_MAPS_MAX || bytes > FLUSHED_BYTES_MAX {
+            let Some((map, of_map)) = self.flushed.pop_front() else {
+                break;
+            };
+            bytes -= of_map;
+            gone.push(map);
+        }
+        gone
+    }
+
+    /// Of what fjall does not have.
+    fn bytes(&self) -> usize {
+        self.active_bytes + self.frozen.iter().map(|(_, bytes)| bytes).sum::<usize>()
+    }
+
+    /// What fjall does not have, newest first.
     fn iter(&self) -> impl Iterator<Item = &Map> {
         std::iter::once(&self.active).chain(self.frozen.iter().rev().map(|(map, _)| &**map))
+    }
+
+    /// All maps, newest first.
+    fn iter_all(&self) -> impl Iterator<Item = &Map> {
+        self.iter()
+            .chain(self.flushed.iter().rev().map(|(map, _)| &**map))
     }
 
     fn put(&mut self, key: Bytes, value: Option<Bytes>) {
@@ -64,18 +107,13 @@ impl Layers {
     /// The first keys of a range whose newest entry is a value.
     fn live(&self, range: (Bound<&[u8]>, Bound<&[u8]>), limit: usize) -> Vec<Bytes> {
         let mut newest: BTreeMap<&Bytes, bool> = BTreeMap::new();
-        for map in self.iter() {
+        for map in self.iter_all() {
             for (key, value) in map.range::<[u8], _>(range) {
                 newest.entry(key).or_insert(value.is_some());
             }
         }
         let live = newest.into_iter().filter(|(_, is_value)| *is_value);
         live.take(limit).map(|(key, _)| key.clone()).collect()
-    }
-
-    fn touches(&self, range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
-        self.iter()
-            .any(|map| map.range::<[u8], _>(range).next().is_some())
     }
 }
 
@@ -92,6 +130,72 @@ impl Shared {
         // Nothing under the lock can leave the maps half changed.
         self.layers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Writes the maps to fjall, which is returned, locked.
+    fn flush(&self) -> Result<MutexGuard<'_, FjallEngine>, EngineError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (frozen, dropped) = {
+            let mut layers = self.layers();
+            layers.freeze();
+            let maps = layers.frozen.iter().map(|(map, _)| Arc::clone(map));
+            (maps.collect::<Vec<_>>(), std::mem::take(&mut layers.dropped))
+        };
+        for map in &frozen {
+            // One batch: fjall must never hold a part of a map, which is many batches of ours.
+            let changes = map
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect();
+            writer.write(WriteBatch { changes })?;
+        }
+        writer.dropped(dropped)?;
+        // The writer stays locked: another flush must find either the maps or nothing.
+        let no_scans = self.scans.write().unwrap_or_else(PoisonError::into_inner);
+        let gone = self.layers().have_flushed(frozen.len());
+        drop(no_scans);
+        drop(gone);
+        Ok(writer)
+    }
+
+    /// Gives the next keys of a range in fjall their tombstones, in memory.
+    fn drop_slice(&self, start: &[u8], end: &[u8], limit: usize) -> Result<DroppedSlice, EngineError> {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(doomed) = writer.next_doomed(start, end, limit)? else {
+            return Ok(DroppedSlice {
+                more: true,
+                bytes: 0,
+                gives_back: false,
+            });
+        };
+        let mut layers = self.layers();
+        let bytes_before = layers.active_bytes;
+        for key in doomed.keys {
+            layers.put(key, None);
+        }
+        layers.dropped = layers.dropped.and(doomed.dropped);
+        Ok(DroppedSlice {
+            more: doomed.more,
+            bytes: layers.active_bytes - bytes_before,
+            gives_back: !doomed.more && layers.dropped.is_any(),
+        })
+    }
+}
+
+/// A slice of a range that another thread drops.
+struct Dropping {
+    start: Bytes,
+    end: Bytes,
+    thread: JoinHandle<Result<DroppedSlice, EngineError>>,
+}
+
+/// What became of it.
+struct DroppedSlice {
+    /// Something of the range may be left.
+    more: bool,
+    /// What its tombstones take in memory.
+    bytes: usize,
+    /// When they are in fjall, there is something to give back.
+    gives_back: bool,
 }
 
 /// An [`Engine`] in a directory. See the module.
@@ -99,6 +203,23 @@ pub struct BufferedEngine {
     shared: Arc<Shared>,
     tables: FjallTables,
     last: BatchSeq,
+    /// Writes what is in memory to fjall.
+    flusher: Option<Worker<EngineError>>,
+    /// Bytes of loads and tombstones since it was asked.
+    unflushed_bytes: usize,
+    dropping: Option<Dropping>,
+}
+
+impl Drop for BufferedEngine {
+    /// The directory is free once the engine is gone.
+    fn drop(&mut self) {
+        if let Some(slice) = self.dropping.take() {
+            let _ = slice.thread.join();
+        }
+        if let Some(flusher) = self.flusher.take() {
+            let _ = flusher.join();
+        }
+    }
 }
 
 impl BufferedEngine {
@@ -115,20 +236,66 @@ impl BufferedEngine {
             scans: RwLock::default(),
             writer: Mutex::new(engine),
         };
+        let shared = Arc::new(shared);
+        let flusher = Worker::begin("engine-flush", {
+            let shared = Arc::clone(&shared);
+            move |requests| {
+                while requests.recv().is_ok() {
+                    drop(shared.flush()?);
+                }
+                Ok(())
+            }
+        });
         Ok(Self {
-            shared: Arc::new(shared),
+            shared,
             tables,
             last: BatchSeq(0),
+            flusher: Some(flusher.map_err(|error| EngineError::new("open", error))?),
+            unflushed_bytes: 0,
+            dropping: None,
         })
     }
 
-    /// fjall, unless a flush is using it: what waits for it can wait for the next tick.
-    fn try_writer(&self) -> Option<MutexGuard<'_, FjallEngine>> {
-        match self.shared.writer.try_lock() {
-            Ok(writer) => Some(writer),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+    /// Has what came in large amounts written to fjall, and waits for it if there is too much.
+    fn flush_after(&mut self, bytes: usize, is_last: bool) -> Result<(), EngineError> {
+        self.unflushed_bytes += bytes;
+        if self.unflushed_bytes < FLUSHED_FROM && !is_last {
+            return Ok(());
         }
+        self.unflushed_bytes = 0;
+        if let Some(flusher) = self.flusher.take_if(|flusher| !flusher.ask()) {
+            unwound(flusher.join())?;
+        }
+        if self.shared.layers().bytes() > MEMORY_BYTES_MAX {
+            drop(self.shared.flush()?);
+        }
+        Ok(())
+    }
+
+    /// Goes on with a range below; returns whether anything may be left. No slice begins before it is asked for.
+    fn drop_below(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<bool, EngineError> {
+        if let Some(slice) = self.dropping.take_if(|slice| slice.thread.is_finished()) {
+            let is_this = slice.start == start && slice.end == end;
+            let dropped = slice.thread.join();
+            let dropped = dropped.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            self.flush_after(dropped.bytes, dropped.gives_back)?;
+            if is_this && !dropped.more {
+                return Ok(false);
+            }
+        }
+        if self.dropping.is_none() {
+            let (start, end) = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
+            let thread = std::thread::Builder::new().name("engine-drop".into()).spawn({
+                let (shared, start, end) = (Arc::clone(&self.shared), start.clone(), end.clone());
+                move || shared.drop_slice(&start, &end, limit)
+            });
+            self.dropping = Some(Dropping {
+                start,
+                end,
+                thread: thread.map_err(|error| EngineError::new("drop range", error))?,
+            });
+        }
+        Ok(true)
     }
 }
 
@@ -150,7 +317,11 @@ fn is_empty(start: &[u8], end: &[u8]) -> bool {
 
 impl View for BufferedEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        let known = self.shared.layers().iter().find_map(|map| map.get(key).cloned());
+        let known = self
+            .shared
+            .layers()
+            .iter_all()
+            .find_map(|map| map.get(key).cloned());
         match known {
             Some(value) => Ok(value),
             // A map that was flushed meanwhile is in fjall: it is removed only afterwards.
@@ -361,14 +532,14 @@ impl Engine for BufferedEngine {
         }
     }
 
-    /// What is in memory gets tombstones there; below, what is below is dropped at once. A value on its way down arrives
-    /// later, and its tombstone after it.
+    /// What is in memory gets tombstones at once. What is below is looked for by another thread, slice by slice.
     fn drop_range(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<bool, EngineError> {
         if is_empty(start, end) {
             return Ok(false);
         }
         let mut limit = limit;
         let mut layers = self.shared.layers();
+        let bytes_before = layers.active_bytes;
         let is_this = |(from, to): &(Bytes, Bytes)| from == start && to == end;
         if !layers.emptied.as_ref().is_some_and(is_this) {
             let mut keys = layers.live(range(start, end), limit.saturating_add(1));
@@ -383,36 +554,27 @@ impl Engine for BufferedEngine {
             }
             layers.emptied = Some((Bytes::copy_from_slice(start), Bytes::copy_from_slice(end)));
         }
+        let bytes = layers.active_bytes.saturating_sub(bytes_before);
         drop(layers);
-        match self.try_writer() {
-            Some(mut writer) => writer.drop_range(start, end, limit),
-            None => Ok(true),
-        }
+        self.flush_after(bytes, false)?;
+        self.drop_below(start, end, limit)
     }
 
-    /// Straight into fjall, unless something newer or older of the range is still in memory.
     fn bulk_load(&mut self, pairs: Vec<Pair>) -> Result<(), EngineError> {
         const ACTION: &str = "bulk load";
         for (key, _) in &pairs {
             check_key(ACTION, key)?;
         }
         check_ascending(ACTION, &pairs)?;
-        let (Some((first, _)), Some((last, _))) = (pairs.first(), pairs.last()) else {
-            return Ok(());
-        };
-        let loaded = (Bound::Included(&first[..]), Bound::Included(&last[..]));
+        let mut bytes = 0;
         let mut layers = self.shared.layers();
-        if !layers.touches(loaded)
-            && let Some(mut writer) = self.try_writer()
-        {
-            drop(layers);
-            return writer.bulk_load(pairs);
-        }
         for (key, value) in pairs {
+            bytes += key.len() + value.len();
             // Copied: they are slices of the message that they came in.
             layers.put(Bytes::copy_from_slice(&key), Some(Bytes::copy_from_slice(&value)));
         }
-        Ok(())
+        drop(layers);
+        self.flush_after(bytes, false)
     }
 
     fn durability(&self) -> Box<dyn Durability> {
@@ -422,9 +584,7 @@ impl Engine for BufferedEngine {
     }
 
     fn size_bytes(&self) -> u64 {
-        let layers = self.shared.layers();
-        let memory = layers.active_bytes + layers.frozen.iter().map(|(_, bytes)| bytes).sum::<usize>();
-        self.tables.size_bytes() + memory as u64
+        self.tables.size_bytes() + self.shared.layers().bytes() as u64
     }
 }
 
@@ -479,24 +639,44 @@ struct Flusher {
 
 impl Durability for Flusher {
     fn make_durable(&mut self) -> Result<(), EngineError> {
-        let mut writer = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let frozen: Vec<Arc<Map>> = {
-            let mut layers = self.shared.layers();
-            layers.freeze();
-            layers.frozen.iter().map(|(map, _)| Arc::clone(map)).collect()
+        let mut durability = self.shared.flush()?.durability();
+        durability.make_durable()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(key: &'static str, bytes: usize) -> (Arc<Map>, usize) {
+        let value = Some(Bytes::from_static(b"value"));
+        (Arc::new(Map::from([(key.into(), value)])), bytes)
+    }
+
+    #[test]
+    fn of_what_was_flushed_the_newest_stays_within_bounds() {
+        let mut layers = Layers::default();
+        let kept = |layers: &Layers| -> Vec<Bytes> {
+            let keys = layers.flushed.iter().flat_map(|(map, _)| map.keys().cloned());
+            keys.collect()
         };
-        for map in &frozen {
-            // One batch: fjall must never hold a part of a map, which is many batches of ours.
-            let changes = map
-                .iter()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect();
-            writer.write(WriteBatch { changes })?;
+        for _ in 0..2 * FLUSHED_MAPS_MAX {
+            layers.frozen.push(map("small", 1));
         }
-        writer.durability().make_durable()?;
-        // The writer stays locked: another flush must find either the maps or nothing.
-        let _no_scans = self.shared.scans.write().unwrap_or_else(PoisonError::into_inner);
-        self.shared.layers().frozen.drain(..frozen.len());
-        Ok(())
+        layers.frozen.push(map("not flushed", 1));
+        let gone = layers.have_flushed(2 * FLUSHED_MAPS_MAX);
+        assert_eq!((gone.len(), layers.frozen.len()), (FLUSHED_MAPS_MAX, 1));
+        layers.frozen = vec![
+            map("large", FLUSHED_BYTES_MAX - 1),
+            map("1", 1),
+            map("2", FLUSHED_BYTES_MAX),
+        ];
+        drop(layers.have_flushed(2));
+        assert_eq!(kept(&layers), ["large", "1"]);
+        drop(layers.have_flushed(1));
+        assert_eq!(kept(&layers), ["2"]);
+        layers.frozen = vec![map("too large", FLUSHED_BYTES_MAX + 1)];
+        drop(layers.have_flushed(1));
+        assert_eq!(kept(&layers), [""; 0]);
     }
 }

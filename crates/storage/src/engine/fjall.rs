@@ -14,15 +14,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ::fjall::compaction::Leveled;
 use ::fjall::{
     Database, Error, Iter, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Slice,
     Snapshot,
 };
 use bytes::Bytes;
 
+use super::fjall_background;
 use super::fjall_journal;
-use super::fjall_space::{Clearing, RECLAIMED_FROM, Reclaimer, unwound};
+use super::fjall_space::{Clearing, RECLAIMED_FROM, Reclaimer};
+use super::worker::{Worker, unwound};
 use super::{
     BatchSeq, Bounds, Durability, Engine, EngineError, Pair, Pairs, View, WriteBatch, bounds,
     check_ascending, check_key,
@@ -40,7 +41,11 @@ const JOURNAL_BYTES_MAX: u64 = 128 << 20;
 /// Keys of a slice of a dropped range from which on tables are looked for that lie in the range.
 const CLEARED_FROM: usize = 100;
 /// Bytes of such a slice, about: large values are read, too, and the caller waits. So many bytes are looked for as well.
-const SLICE_BYTES: u64 = 4 << 20;
+const SLICE_BYTES: u64 = 1 << 20;
+/// Bytes written between two looks whether a memtable is full: a small part of one.
+const LOOKED_AFTER_BYTES: u64 = 256 << 10;
+/// The action of dropping, for errors.
+const DROP: &str = "drop range";
 /// Pairs of a bulk load that are written as one batch: bounds how long others wait for the journal's lock.
 const LOAD_BATCH_PAIRS: usize = 1_000;
 
@@ -55,9 +60,6 @@ pub struct FjallOptions {
     pub memtable_bytes: u64,
     /// What a compaction puts into one table. It is synced as a whole, too.
     pub table_bytes: u64,
-    /// Threads that flush and compact. With one, tables and old versions were seen to pile up under load: after
-    /// 2 million writes twice the space, and 0.5 to 9 s to open instead of 0.5 to 0.6 s.
-    pub worker_threads: usize,
     /// Table files kept open. The descriptors are shared with the sockets of clients and peers.
     pub open_files: usize,
 }
@@ -68,7 +70,6 @@ impl Default for FjallOptions {
             cache_bytes: 64 << 20,
             memtable_bytes: 4 << 20,
             table_bytes: 16 << 20,
-            worker_threads: 2,
             open_files: 256,
         }
     }
@@ -79,7 +80,7 @@ impl Default for FjallOptions {
 pub(super) struct FjallTables {
     pub(super) database: Database,
     pub(super) keyspace: Keyspace,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
 /// An [`Engine`] in a directory.
@@ -93,6 +94,10 @@ pub struct FjallEngine {
     clearing: Option<Clearing>,
     /// The range of an unfinished [`Engine::drop_range`] whose tables are gone.
     cleared: Option<(Bytes, Bytes)>,
+    /// Seals and compacts; see `fjall_background`.
+    background: Option<Worker<Error>>,
+    /// Bytes that were written since it was asked.
+    written_bytes: u64,
     /// From the first large range on that is dropped.
     reclaimer: Option<Reclaimer>,
     /// Bytes that got tombstones from [`Engine::drop_range`] and that the reclaimer was not told of.
@@ -108,6 +113,39 @@ struct Dropping {
     next: Bytes,
 }
 
+/// Keys of a range that is dropped.
+pub(super) struct Doomed {
+    pub(super) keys: Vec<Bytes>,
+    /// Whether there are others behind them.
+    pub(super) more: bool,
+    pub(super) dropped: Dropped,
+}
+
+/// What is dropped once its keys have tombstones.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Dropped {
+    bytes: u64,
+    /// Nothing of the range is left.
+    is_whole: bool,
+    /// Tables of the range were deleted.
+    has_cleared: bool,
+}
+
+impl Dropped {
+    pub(super) fn is_any(self) -> bool {
+        self.bytes > 0 || self.has_cleared
+    }
+
+    /// Both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            is_whole: self.is_whole || other.is_whole,
+            has_cleared: self.has_cleared || other.has_cleared,
+        }
+    }
+}
+
 impl Drop for FjallEngine {
     /// The directory is free once the engine is gone.
     fn drop(&mut self) {
@@ -116,6 +154,9 @@ impl Drop for FjallEngine {
         }
         if let Some(reclaimer) = self.reclaimer.take() {
             let _ = reclaimer.join();
+        }
+        if let Some(background) = self.background.take() {
+            let _ = background.join();
         }
     }
 }
@@ -140,12 +181,16 @@ impl FjallEngine {
             create(path, options)?;
         }
         let (database, keyspace) = open_database(path, options)?;
+        let tables = FjallTables {
+            database,
+            keyspace,
+            path: path.to_path_buf(),
+        };
+        let background = fjall_background::begin(&tables, options.memtable_bytes, options.table_bytes);
         Ok(FjallEngine {
-            tables: FjallTables {
-                database,
-                keyspace,
-                path: path.to_path_buf(),
-            },
+            background: Some(background.map_err(|error| failed_io("open", path, &error))?),
+            written_bytes: 0,
+            tables,
             last: BatchSeq(0),
             has_failed: Arc::default(),
             dropping: None,
@@ -164,6 +209,76 @@ impl FjallEngine {
     fn check_usable(&self, action: &'static str) -> Result<(), EngineError> {
         if self.has_failed.load(Ordering::Acquire) {
             return Err(EngineError::new(action, "an earlier sync failed"));
+        }
+        Ok(())
+    }
+
+    /// The next keys of a range that is dropped, at most `limit`: whoever asks gives them tombstones. None while tables of
+    /// the range are deleted.
+    pub(super) fn next_doomed(
+        &mut self,
+        start: &[u8],
+        end: &[u8],
+        limit: usize,
+    ) -> Result<Option<Doomed>, EngineError> {
+        self.check_usable(DROP)?;
+        if let Some(clearing) = self.clearing.take_if(|clearing| clearing.has_ended()) {
+            self.cleared = Some(clearing.range());
+            unwound(clearing.join()).map_err(|error| failed(DROP, &self.tables.path, &error))?;
+            // Tables with the tombstones of earlier slices may have gone, and tables with their keys may be left.
+            self.dropping = None;
+        } else if self.clearing.is_some() {
+            return Ok(None);
+        }
+        let resumed = self
+            .dropping
+            .take()
+            .filter(|dropping| dropping.start == start && dropping.end == end);
+        let from = resumed.map_or_else(|| Bytes::copy_from_slice(start), |dropping| dropping.next);
+        let is_this = |(from, to): &(Bytes, Bytes)| from == start && to == end;
+        let is_cleared = self.cleared.as_ref().is_some_and(is_this);
+        let mut keys = Vec::new();
+        let mut next = None;
+        let mut bytes = 0;
+        let mut is_large = false;
+        for guard in self.tables.range(&from, end).into_iter().flatten() {
+            let pair = guard.into_inner();
+            let (key, value) = pair.map_err(|error| failed(DROP, &self.tables.path, &error))?;
+            if keys.len() == limit || bytes >= SLICE_BYTES {
+                next = Some(to_bytes(key));
+                break;
+            }
+            bytes += (key.len() + value.len()) as u64;
+            keys.push(to_bytes(key));
+            is_large = keys.len() >= CLEARED_FROM || bytes >= SLICE_BYTES;
+            if is_large && !is_cleared {
+                break;
+            }
+        }
+        let more = next.is_some();
+        if is_large && !is_cleared {
+            let clearing = Clearing::begin(&self.tables, start, end);
+            self.clearing = Some(clearing.map_err(|error| failed_io(DROP, &self.tables.path, &error))?);
+            return Ok(None);
+        }
+        self.dropping = next.map(|next| Dropping {
+            start: Bytes::copy_from_slice(start),
+            end: Bytes::copy_from_slice(end),
+            next,
+        });
+        let dropped = Dropped {
+            bytes,
+            is_whole: !more,
+            has_cleared: !more && self.cleared.take().is_some(),
+        };
+        Ok(Some(Doomed { keys, more, dropped }))
+    }
+
+    /// What was dropped has its tombstones.
+    pub(super) fn dropped(&mut self, dropped: Dropped) -> Result<(), EngineError> {
+        self.dropped_bytes += dropped.bytes;
+        if dropped.has_cleared || dropped.is_whole && self.dropped_bytes >= RECLAIMED_FROM {
+            self.reclaim()?;
         }
         Ok(())
     }
@@ -191,11 +306,14 @@ impl FjallEngine {
         // Made this way and not with `Database::batch`, the batch stays in the journal's buffer until that is
         // full or someone makes it durable; otherwise each batch would cost a write to the file.
         let mut batch = OwnedWriteBatch::with_capacity(self.tables.database.clone(), changes.len());
+        let mut bytes = 0;
         for (key, value) in changes {
-            if self
-                .dropping
-                .as_ref()
-                .is_some_and(|dropping| key >= dropping.start && key < dropping.next)
+            bytes += (key.len() + value.as_ref().map_or(0, Bytes::len)) as u64;
+            if value.is_some()
+                && self
+                    .dropping
+                    .as_ref()
+                    .is_some_and(|dropping| key >= dropping.start && key < dropping.next)
             {
                 self.dropping = None;
             }
@@ -209,7 +327,16 @@ impl FjallEngine {
         // let the later of two equal keys win.
         batch
             .commit()
-            .map_err(|error| failed(action, &self.tables.path, &error))
+            .map_err(|error| failed(action, &self.tables.path, &error))?;
+        self.written_bytes += bytes;
+        if self.written_bytes >= LOOKED_AFTER_BYTES {
+            self.written_bytes = 0;
+            if let Some(background) = self.background.take_if(|background| !background.ask()) {
+                return unwound(background.join())
+                    .map_err(|error| failed("compact", &self.tables.path, &error));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -254,16 +381,14 @@ fn open_database(path: &Path, options: &FjallOptions) -> Result<(Database, Keysp
     let open = || -> Result<(Database, Keyspace), Error> {
         let database = Database::builder(path)
             .cache_size(options.cache_bytes)
-            .worker_threads(options.worker_threads.max(1))
+            .worker_threads(1)
             .max_cached_files(Some(options.open_files.max(10)))
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .open()?;
         let keyspace = database.keyspace(KEYSPACE, || {
             KeyspaceCreateOptions::default()
-                .max_memtable_size(options.memtable_bytes)
-                .compaction_strategy(Arc::new(
-                    Leveled::default().with_table_target_size(options.table_bytes),
-                ))
+                .max_memtable_size(u64::MAX)
+                .compaction_strategy(Arc::new(fjall_background::never(options.table_bytes)))
         })?;
         // What the replay found may have been in the page cache only.
         database.persist(PersistMode::SyncAll)?;
@@ -304,6 +429,13 @@ fn failed(action: &'static str, path: &Path, error: &Error) -> EngineError {
 
 fn failed_io(action: &'static str, path: &Path, error: &std::io::Error) -> EngineError {
     EngineError::new(action, format!("{}: {error}", path.display()))
+}
+
+/// A sync by fjall holds the lock that writers need. This does the bulk of the work first, through a file handle of our own;
+/// fjall's, which is what is relied on, then has little left to do. What this saves was not measured apart.
+pub(super) fn sync_beside_writers(database: &Database, path: &Path) -> Result<(), Error> {
+    database.persist(PersistMode::Buffer)?;
+    fjall_journal::sync_newest(path).map_err(Error::Io)
 }
 
 /// A copy on purpose. Fjall could share `Bytes` (feature `bytes_1`), but then a small key in the memtable would
@@ -400,54 +532,13 @@ impl Engine for FjallEngine {
     }
 
     fn drop_range(&mut self, start: &[u8], end: &[u8], limit: usize) -> Result<bool, EngineError> {
-        const ACTION: &str = "drop range";
-        self.check_usable(ACTION)?;
-        if let Some(clearing) = self.clearing.take_if(|clearing| clearing.has_ended()) {
-            self.cleared = Some(clearing.range());
-            unwound(clearing.join()).map_err(|error| failed(ACTION, &self.tables.path, &error))?;
-            // Tables with the tombstones of earlier slices may have gone, and tables with their keys may be left.
-            self.dropping = None;
-        } else if self.clearing.is_some() {
+        let Some(Doomed { keys, more, dropped }) = self.next_doomed(start, end, limit)? else {
             return Ok(true);
-        }
-        let resumed = self
-            .dropping
-            .take()
-            .filter(|dropping| dropping.start == start && dropping.end == end);
-        let from = resumed.map_or_else(|| Bytes::copy_from_slice(start), |dropping| dropping.next);
-        let mut keys = Vec::new();
-        let mut next = None;
-        let mut dropped_bytes = 0;
-        for guard in self.tables.range(&from, end).into_iter().flatten() {
-            let pair = guard.into_inner();
-            let (key, value) = pair.map_err(|error| failed(ACTION, &self.tables.path, &error))?;
-            if keys.len() == limit || dropped_bytes >= SLICE_BYTES {
-                next = Some(to_bytes(key));
-                break;
-            }
-            dropped_bytes += (key.len() + value.len()) as u64;
-            keys.push((to_bytes(key), None));
-        }
-        let more = next.is_some();
-        let is_cleared = |(from, to): &(Bytes, Bytes)| from == start && to == end;
-        let is_large = keys.len() >= CLEARED_FROM || dropped_bytes >= SLICE_BYTES;
-        if is_large && !self.cleared.as_ref().is_some_and(is_cleared) {
-            let clearing = Clearing::begin(&self.tables, start, end);
-            self.clearing = Some(clearing.map_err(|error| failed_io(ACTION, &self.tables.path, &error))?);
-            return Ok(true);
-        }
+        };
         if !keys.is_empty() {
-            self.commit(ACTION, keys.into_iter())?;
-            self.dropped_bytes += dropped_bytes;
+            self.commit(DROP, keys.into_iter().map(|key| (key, None)))?;
         }
-        if !more && (self.cleared.take().is_some() || self.dropped_bytes >= RECLAIMED_FROM) {
-            self.reclaim()?;
-        }
-        self.dropping = next.map(|next| Dropping {
-            start: Bytes::copy_from_slice(start),
-            end: Bytes::copy_from_slice(end),
-            next,
-        });
+        self.dropped(dropped)?;
         Ok(more)
     }
 
@@ -524,13 +615,7 @@ impl Durability for FjallDurability {
         if self.has_failed.load(Ordering::Acquire) {
             return Err(EngineError::new(ACTION, "an earlier sync failed"));
         }
-        // A sync by fjall holds the lock that writers need. So the bulk of the work is done first through a
-        // file handle of our own, beside the writers; fjall's own sync, which is what is relied on, then has
-        // little left to do. What this saves was not measured apart.
-        let synced = self
-            .database
-            .persist(PersistMode::Buffer)
-            .and_then(|()| fjall_journal::sync_newest(&self.path).map_err(Error::Io))
+        let synced = sync_beside_writers(&self.database, &self.path)
             .and_then(|()| self.database.persist(PersistMode::SyncData));
         synced.map_err(|error| {
             self.has_failed.store(true, Ordering::Release);

@@ -20,6 +20,7 @@ use ::fjall::{AbstractTree as _, Error, OwnedWriteBatch};
 use bytes::Bytes;
 
 use super::fjall::FjallTables;
+use super::worker::Ended;
 use super::{Bounds, MARK, bounds};
 
 /// Less than this stays until a compaction of fjall's own comes by.
@@ -30,14 +31,6 @@ pub(super) const RECLAIMED_FROM: u64 = 1 << 20;
 const COMPACTED_MAX: u64 = 1 << 30;
 /// How often is looked whether a view has gone or a flush is done.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// How a thread ended.
-type Ended = std::thread::Result<Result<(), Error>>;
-
-/// Goes on with a panic of the thread.
-pub(super) fn unwound(ended: Ended) -> Result<(), Error> {
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
 
 /// Deletes the tables that lie in a range, on a thread of its own, as that waits for compactions.
 pub(super) struct Clearing {
@@ -68,7 +61,7 @@ impl Clearing {
         self.range.clone()
     }
 
-    pub(super) fn join(self) -> Ended {
+    pub(super) fn join(self) -> Ended<Error> {
         self.thread.join()
     }
 }
@@ -103,7 +96,7 @@ impl Reclaimer {
     }
 
     /// Waits for what is under way, not for what waits itself.
-    pub(super) fn join(self) -> Ended {
+    pub(super) fn join(self) -> Ended<Error> {
         drop(self.dropped);
         self.thread.join()
     }

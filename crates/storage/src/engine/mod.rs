@@ -12,10 +12,12 @@
 
 mod buffered;
 mod fjall;
+mod fjall_background;
 mod fjall_journal;
 mod fjall_space;
 mod model;
 pub mod suite;
+mod worker;
 
 use std::ops::Bound;
 
@@ -96,8 +98,9 @@ pub trait Engine: View {
     fn last_batch(&self) -> BatchSeq;
     /// A consistent view of this moment.
     fn snapshot(&self) -> Self::Snapshot;
-    /// Removes at most `limit` keys of `[start, end)`; returns whether any are left. For ranges that nothing
-    /// refers to any more; neither atomic nor ordered with batches.
+    /// Removes at most `limit` keys of `[start, end)`; returns whether any may be left. For ranges that nothing
+    /// refers to any more; neither atomic nor ordered with batches. The engine may take its time, on another thread: whoever
+    /// begins calls this until nothing is left, before anything is written to the range again.
     ///
     /// Until a later [`Durability::make_durable`] completes, a crash may undo the removal of any of the keys,
     /// or keep it although batches written before it are lost. So: make durable the batch that gives the range
