@@ -12,6 +12,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use support::control::shards;
 use support::{Cluster, ask, bulk, ok, quorate};
 
 /// A pipe whose reader has gone.
@@ -43,6 +44,8 @@ fn commands_of_a_cluster_and_of_its_directory_end_quietly_when_their_reader_has_
     let mut cluster = Cluster::alone();
     let mut client = cluster.client(0);
     assert_eq!(ask(&mut client, "SET k v"), ok());
+    // Until then `ctl shards` has something to say on standard error.
+    shards(&cluster, 0);
     let endpoint = cluster.nodes[0].addr();
     let at = |args: &[&str]| {
         let mut command = with(args);
