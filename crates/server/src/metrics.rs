@@ -96,6 +96,7 @@ impl Exposition {
             snapshots_fed,
             snapshot_bytes_sent,
             snapshot_chunks_resent,
+            snapshot_chunks_put_off,
             snapshots_installed,
             replicas_rebuilt,
             splits,
@@ -223,6 +224,11 @@ impl Exposition {
                 "store_snapshot_chunks_resent_total",
                 "Chunks of snapshots sent again, because they may have been lost.",
                 snapshot_chunks_resent,
+            ),
+            (
+                "store_snapshot_chunks_put_off_total",
+                "Chunks of snapshots that came while the disk did not keep up, and come again.",
+                snapshot_chunks_put_off,
             ),
             (
                 "store_snapshots_installed_total",

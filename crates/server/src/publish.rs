@@ -106,6 +106,7 @@ fn count(reactor: &mut Reactor, replicas: &[ReplicaStatus]) {
         snapshots_fed: store.snapshots_fed,
         snapshot_bytes_sent: store.snapshot_bytes_sent,
         snapshot_chunks_resent: store.snapshot_chunks_resent,
+        snapshot_chunks_put_off: store.snapshot_chunks_put_off,
         snapshots_installed: store.snapshots_installed,
         replicas_rebuilt: store.replicas_rebuilt,
         splits: store.splits,

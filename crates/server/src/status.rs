@@ -131,6 +131,8 @@ pub struct Counters {
     pub snapshot_bytes_sent: u64,
     /// Chunks of snapshots sent again.
     pub snapshot_chunks_resent: u64,
+    /// Chunks of snapshots that came while the disk did not keep up.
+    pub snapshot_chunks_put_off: u64,
     /// Snapshots installed.
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).

@@ -27,6 +27,8 @@ pub struct Counters {
     pub snapshot_bytes_sent: u64,
     /// Chunks of snapshots that were sent again because they may have been lost.
     pub snapshot_chunks_resent: u64,
+    /// Chunks of snapshots that came while the engine was behind; they come again.
+    pub snapshot_chunks_put_off: u64,
     /// Snapshots installed here and durable.
     pub snapshots_installed: u64,
     /// Quarantined replicas that were rebuilt from their peers (P3).

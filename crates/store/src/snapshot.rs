@@ -112,6 +112,11 @@ impl<E: Engine> Store<E> {
         {
             return Ok(());
         }
+        // It is sent again: what is not acknowledged holds the sender up, and this store's memory is bounded.
+        if self.engine.is_behind() {
+            self.counters.snapshot_chunks_put_off += 1;
+            return Ok(());
+        }
         let shard = chunk.shard;
         let header = &chunk.header;
         let ranges_fit = self.range_fits(at, header.start_slot, header.end_slot);

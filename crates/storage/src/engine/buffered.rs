@@ -37,8 +37,8 @@ const FLUSHED_FROM: usize = 1 << 20;
 /// Bytes and number of the maps that stay in memory for reads although fjall has them, at most.
 const FLUSHED_BYTES_MAX: usize = 16 << 20;
 const FLUSHED_MAPS_MAX: usize = 8;
-/// Bytes in memory with which a load or a drop waits until they are written.
-const MEMORY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of loads in memory from which on the engine is behind.
+const BEHIND_FROM: usize = 32 << 20;
 
 #[derive(Default)]
 struct Layers {
@@ -50,6 +50,8 @@ struct Layers {
     flushed: VecDeque<(Arc<Map>, usize)>,
     /// In this range there are tombstones only: an [`Engine::drop_range`] goes on below, and need not look again.
     emptied: Option<(Bytes, Bytes)>,
+    /// Bytes of loads that fjall does not have.
+    loaded_bytes: usize,
     /// Of what is below, what has got its tombstones here since the last flush.
     dropped: Dropped,
 }
@@ -134,11 +136,12 @@ impl Shared {
     /// Writes the maps to fjall, which is returned, locked.
     fn flush(&self) -> Result<MutexGuard<'_, FjallEngine>, EngineError> {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let (frozen, dropped) = {
+        let (frozen, loaded_bytes, dropped) = {
             let mut layers = self.layers();
             layers.freeze();
             let maps = layers.frozen.iter().map(|(map, _)| Arc::clone(map));
-            (maps.collect::<Vec<_>>(), std::mem::take(&mut layers.dropped))
+            let maps: Vec<_> = maps.collect();
+            (maps, layers.loaded_bytes, std::mem::take(&mut layers.dropped))
         };
         for map in &frozen {
             // One batch: fjall must never hold a part of a map, which is many batches of ours.
@@ -151,8 +154,10 @@ impl Shared {
         writer.dropped(dropped)?;
         // The writer stays locked: another flush must find either the maps or nothing.
         let no_scans = self.scans.write().unwrap_or_else(PoisonError::into_inner);
-        let gone = self.layers().have_flushed(frozen.len());
-        drop(no_scans);
+        let mut layers = self.layers();
+        layers.loaded_bytes -= loaded_bytes;
+        let gone = layers.have_flushed(frozen.len());
+        drop((layers, no_scans));
         drop(gone);
         Ok(writer)
     }
@@ -256,20 +261,17 @@ impl BufferedEngine {
         })
     }
 
-    /// Has what came in large amounts written to fjall, and waits for it if there is too much.
+    /// Has what came in large amounts written to fjall.
     fn flush_after(&mut self, bytes: usize, is_last: bool) -> Result<(), EngineError> {
         self.unflushed_bytes += bytes;
         if self.unflushed_bytes < FLUSHED_FROM && !is_last {
             return Ok(());
         }
         self.unflushed_bytes = 0;
-        if let Some(flusher) = self.flusher.take_if(|flusher| !flusher.ask()) {
-            unwound(flusher.join())?;
+        match self.flusher.take_if(|flusher| !flusher.ask()) {
+            Some(flusher) => unwound(flusher.join()),
+            None => Ok(()),
         }
-        if self.shared.layers().bytes() > MEMORY_BYTES_MAX {
-            drop(self.shared.flush()?);
-        }
-        Ok(())
     }
 
     /// Goes on with a range below; returns whether anything may be left. No slice begins before it is asked for.
@@ -573,8 +575,13 @@ impl Engine for BufferedEngine {
             // Copied: they are slices of the message that they came in.
             layers.put(Bytes::copy_from_slice(&key), Some(Bytes::copy_from_slice(&value)));
         }
+        layers.loaded_bytes += bytes;
         drop(layers);
         self.flush_after(bytes, false)
+    }
+
+    fn is_behind(&self) -> bool {
+        self.shared.layers().loaded_bytes >= BEHIND_FROM
     }
 
     fn durability(&self) -> Box<dyn Durability> {
@@ -646,11 +653,41 @@ impl Durability for Flusher {
 
 #[cfg(test)]
 mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        reason = "a test that cannot set up its engine has failed"
+    )]
+
     use super::*;
 
     fn map(key: &'static str, bytes: usize) -> (Arc<Map>, usize) {
         let value = Some(Bytes::from_static(b"value"));
         (Arc::new(Map::from([(key.into(), value)])), bytes)
+    }
+
+    #[test]
+    fn an_engine_is_behind_while_its_disk_does_not_take_what_is_loaded() {
+        let path = std::env::temp_dir().join(format!("quorate-engine-behind-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        let mut engine = BufferedEngine::open(&path).unwrap();
+        let shared = Arc::clone(&engine.shared);
+        let busy = shared.writer.lock().unwrap();
+        for chunk in 0..BEHIND_FROM >> 20 {
+            assert!(!engine.is_behind(), "{chunk} MiB");
+            let pair = (Bytes::from(format!("{chunk:04}")), Bytes::from(vec![7; 1 << 20]));
+            engine.bulk_load(vec![pair]).unwrap();
+        }
+        assert!(engine.is_behind());
+        drop(busy);
+        drop(shared);
+        let begun = std::time::Instant::now();
+        while engine.is_behind() {
+            assert!(begun.elapsed().as_secs() < 60, "it has been asked to flush");
+            std::thread::yield_now();
+        }
+        assert_eq!(engine.scan(b"", b"").count(), BEHIND_FROM >> 20);
+        drop(engine);
+        std::fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]

@@ -110,6 +110,11 @@ pub trait Engine: View {
     /// Ordered before every later batch: once such a batch is durable, so are the pairs. A crash before that
     /// may leave any of them.
     fn bulk_load(&mut self, pairs: Vec<Pair>) -> Result<(), EngineError>;
+    /// Whether what was written waits in memory for a disk that does not keep up. Whoever loads pauses until that has
+    /// passed; batches are taken all the same.
+    fn is_behind(&self) -> bool {
+        false
+    }
     /// A handle that makes durable what was written before its call, usable from another thread.
     fn durability(&self) -> Box<dyn Durability>;
     /// Bytes on disk, or in memory for a model; an estimate.

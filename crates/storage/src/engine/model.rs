@@ -49,6 +49,7 @@ struct DiskState {
     /// A write or a sync failed since the last open: nothing more is accepted.
     has_failed: bool,
     /// Fails the write at which the countdown reaches zero.
+    is_behind: bool,
     write_fault: Option<(u64, FailedWrite)>,
     /// Fails the "make durable" at which the countdown reaches zero.
     durable_fault: Option<u64>,
@@ -136,6 +137,11 @@ impl ModelDisk {
     pub fn begin_make_durable(&self) {
         let mut state = self.lock();
         state.begun = Some(state.pending.len());
+    }
+
+    /// Whether engines on it are behind, until the next call.
+    pub fn set_behind(&self, is_behind: bool) {
+        self.lock().is_behind = is_behind;
     }
 
     /// Fails the `nth` call from now that writes (`write`, `drop_range`, `bulk_load`), counted from 1, and with
@@ -363,6 +369,10 @@ impl Engine for ModelEngine {
         }
         check_ascending("bulk load", &pairs)?;
         self.apply("bulk load", Op::Load(pairs))
+    }
+
+    fn is_behind(&self) -> bool {
+        self.disk.lock().is_behind
     }
 
     fn durability(&self) -> Box<dyn Durability> {

@@ -50,6 +50,7 @@ impl StateMachine for NoController {
 
 pub(crate) struct Node {
     pub(crate) store: Store<ModelEngine>,
+    pub(crate) disk: ModelDisk,
     durability: Box<dyn Durability>,
     /// All that was written to its log.
     pub(crate) log: Vec<LogOp>,
@@ -263,7 +264,8 @@ pub(crate) fn put(key: &str, value: &str) -> ForwardBody {
 
 impl Node {
     fn format(first: &Bootstrap, own: StoreId, options: &StoreOptions) -> Self {
-        let mut engine = ModelEngine::open(&ModelDisk::new()).unwrap();
+        let disk = ModelDisk::new();
+        let mut engine = ModelEngine::open(&disk).unwrap();
         assert!(Store::is_unformatted(&engine).unwrap());
         first.write(&mut engine, own, &mut NoController).unwrap();
         assert!(!Store::is_unformatted(&engine).unwrap());
@@ -308,6 +310,7 @@ impl Node {
         .unwrap();
         Self {
             store,
+            disk,
             durability,
             log: Vec::new(),
             answers: Vec::new(),

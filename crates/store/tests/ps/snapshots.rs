@@ -94,9 +94,8 @@ fn ps_02_nothing_of_a_replica_is_left_but_its_tombstone() {
     assert!(records(&cluster.nodes[other]) >= before, "the others keep theirs");
 }
 
-/// A store that was away is fed a snapshot. `tap` sees each chunk and may change it. Returns the chunks as they arrived,
-/// and the one that was fed.
-fn feed(mut tap: impl FnMut(&mut SnapshotChunk) + 'static) -> (Cluster, Vec<SnapshotChunk>, [usize; 2]) {
+/// A leader, and a store that is away and needs a snapshot.
+fn one_is_away() -> (Cluster, [usize; 2]) {
     let mut cluster = Cluster::new(3, &options());
     let leader = cluster.wait_leader();
     let (other, away) = ((leader + 1) % 3, (leader + 2) % 3);
@@ -113,6 +112,21 @@ fn feed(mut tap: impl FnMut(&mut SnapshotChunk) + 'static) -> (Cluster, Vec<Snap
     let deleted = cluster.forward(other, leader, ForwardBody::Write(delete), |_| {});
     assert_eq!(deleted, Outcome::Done(Answer::Int(1)));
     cluster.tick(20);
+    (cluster, [leader, away])
+}
+
+fn wait_fed(cluster: &mut Cluster, [leader, away]: [usize; 2]) {
+    cluster.wait("the snapshot is installed and confirmed", |cluster| {
+        let counters = |node: usize| cluster.nodes[node].store.counters();
+        counters(away).snapshots_installed == 1 && counters(leader).snapshots_sent == 1
+    });
+    cluster.tick(50);
+}
+
+/// A store that was away is fed a snapshot. `tap` sees each chunk and may change it. Returns the chunks as they arrived,
+/// and the one that was fed.
+fn feed(mut tap: impl FnMut(&mut SnapshotChunk) + 'static) -> (Cluster, Vec<SnapshotChunk>, [usize; 2]) {
+    let (mut cluster, [leader, away]) = one_is_away();
     let seen = Rc::new(RefCell::new(Vec::new()));
     let chunks = seen.clone();
     cluster.tap = Box::new(move |message| {
@@ -122,11 +136,7 @@ fn feed(mut tap: impl FnMut(&mut SnapshotChunk) + 'static) -> (Cluster, Vec<Snap
         }
     });
     cluster.rejoin(away);
-    cluster.wait("the snapshot is installed and confirmed", |cluster| {
-        let counters = |node: usize| cluster.nodes[node].store.counters();
-        counters(away).snapshots_installed == 1 && counters(leader).snapshots_sent == 1
-    });
-    cluster.tick(50);
+    wait_fed(&mut cluster, [leader, away]);
     cluster.tap = Box::new(|_| {});
     let chunks = seen.take();
     (cluster, chunks, [leader, away])
@@ -201,4 +211,27 @@ fn ps_07_a_damaged_chunk_is_never_installed() {
     assert_ne!((last.from, last.id), (bad[0].from, bad[0].id), "it was sent anew");
     let begun = |node: usize| cluster.nodes[node].store.counters().snapshots_begun;
     assert_eq!((0..cluster.nodes.len()).map(begun).sum::<u64>(), 2);
+}
+
+/// A disk that does not keep up for a few seconds, as long as nobody gives up: nothing is taken meanwhile, and the snapshot
+/// goes on from there.
+#[test]
+fn ps_07_a_store_whose_disk_does_not_keep_up_puts_chunks_off() {
+    let (mut cluster, places) = one_is_away();
+    let [_, away] = places;
+    cluster.nodes[away].disk.set_behind(true);
+    let before = cluster.nodes[away].data_pairs();
+    cluster.rejoin(away);
+    cluster.tick(100);
+    let counters = cluster.nodes[away].store.counters();
+    assert!(counters.snapshot_chunks_put_off > 0, "{counters:?}");
+    assert_eq!(
+        (counters.snapshots_installed, cluster.nodes[away].data_pairs()),
+        (0, before)
+    );
+    cluster.nodes[away].disk.set_behind(false);
+    wait_fed(&mut cluster, places);
+    check_fed(&cluster, places);
+    let begun = |node: usize| cluster.nodes[node].store.counters().snapshots_begun;
+    assert_eq!((0..cluster.nodes.len()).map(begun).sum::<u64>(), 1, "it went on");
 }
