@@ -110,8 +110,10 @@ impl<E: Engine> Store<E> {
             let oldest = oldest.first().map(|oldest| oldest.client);
             if !oldest.is_some_and(is_old) {
                 let opened_ms = oldest.map_or(now_ms, sessions::opened_ms);
-                let old_from_ms = opened_ms.saturating_add(self.options.session_ttl_ms + 1);
-                let until_ms = old_from_ms.min(now_ms.saturating_add(LOOKED_AFTER_MS));
+                let last_ms = opened_ms.saturating_add(self.options.session_ttl_ms);
+                let until_ms = last_ms
+                    .saturating_add(1)
+                    .min(now_ms.saturating_add(LOOKED_AFTER_MS));
                 self.replicas[at].sessions_at_rest = Some(AtRest { until_ms, ..at_rest });
                 return Ok(());
             }

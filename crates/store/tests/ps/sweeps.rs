@@ -1,10 +1,10 @@
-//! T3: what a leader removes because its time has come, though it looks only when something may be due.
+//! T3 and S3: what a leader removes because its time has come, though it looks only when something may be due.
 
 use bytes::Bytes;
-use quorate_proto::{Answer, Expiry, ForwardBody, Op, Outcome, SetCondition, SetExpiry};
-use quorate_store::StoreOptions;
+use quorate_proto::{Answer, Expiry, ForwardBody, Op, Outcome, Session, SetCondition, SetExpiry};
+use quorate_store::{StoreOptions, kv};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SHARD, put};
 
 const TICKS_PER_SECOND: usize = 20;
 
@@ -54,4 +54,41 @@ fn t3_a_key_is_swept_in_time_though_the_next_deadline_was_far_away() {
     put_for(&mut cluster, "again", 1_000);
     cluster.tick(2 * TICKS_PER_SECOND);
     assert_eq!(held(&cluster), [0; 3]);
+}
+
+#[test]
+fn s3_a_session_is_forgotten_in_time_though_an_earlier_look_found_nothing() {
+    let options = StoreOptions {
+        low_space_bytes: 0,
+        session_ttl_ms: 5_000,
+        ..StoreOptions::default()
+    };
+    let mut cluster = Cluster::new(3, &options);
+    let leader = cluster.wait_leader();
+    let other = (leader + 1) % 3;
+    let write = |cluster: &mut Cluster, random| {
+        let session = Session {
+            client: kv::sessions::session_id(cluster.times.wall_ms, random),
+            seq: 1,
+            lowest: 1,
+            position: 0,
+        };
+        let done = cluster.forward(other, leader, put("k", "v"), |request| {
+            request.session = Some(session)
+        });
+        assert_eq!(done, Outcome::Done(Answer::Ok));
+    };
+    let held = |cluster: &Cluster| {
+        let (totals, counted) = cluster.nodes[leader].store.sessions(SHARD).unwrap().unwrap();
+        assert_eq!(totals, counted);
+        totals.sessions
+    };
+    write(&mut cluster, 1);
+    cluster.tick(2 * TICKS_PER_SECOND);
+    write(&mut cluster, 2);
+    assert_eq!(held(&cluster), 2);
+    cluster.tick(4 * TICKS_PER_SECOND);
+    assert_eq!(held(&cluster), 1, "the older one is gone");
+    cluster.tick(2 * TICKS_PER_SECOND);
+    assert_eq!(held(&cluster), 0);
 }
