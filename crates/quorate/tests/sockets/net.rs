@@ -236,7 +236,7 @@ impl Net {
 
     /// How many snapshots a node has installed since it was started.
     pub(crate) fn snapshots_installed(&self, node: usize) -> u64 {
-        let (_, page) = quorate::dev::probe::get(self.cluster.nodes[node].http, "/status").unwrap();
+        let page = crate::support::page(&self.cluster.nodes[node], "/status");
         let page: serde_json::Value = serde_json::from_str(&page).unwrap();
         // A node that was started a moment ago has no account of itself yet.
         let counters = page["node"].as_object().map(|node| &node["counters"]);

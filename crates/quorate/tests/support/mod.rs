@@ -402,10 +402,25 @@ pub fn run_to_end(mut command: Command, within: Duration) -> (Option<i32>, Strin
     (code, reader.join().unwrap())
 }
 
+/// A page of the node's HTTP port. Asked for again if it takes long: the machine may be busy, and a test of other things
+/// does not judge that.
+pub fn page(node: &Node, path: &str) -> String {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match probe::get(node.http, path) {
+            Ok((code, body)) => {
+                assert_eq!(code, 200, "{path} of node {}: {body}", node.id);
+                return body;
+            }
+            Err(error) => assert!(Instant::now() < deadline, "{path} of node {}: {error}", node.id),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 /// A number of `/metrics`, by its name behind `quorate_`, labels included; summed up over all labels without them.
 pub fn metric(node: &Node, name: &str) -> f64 {
-    let (code, body) = probe::get(node.http, "/metrics").unwrap();
-    assert_eq!(code, 200);
+    let body = page(node, "/metrics");
     let of = |line: &str| {
         let (left, value) = line.strip_prefix("quorate_")?.rsplit_once(' ')?;
         let matches = left == name || left.split_once('{').is_some_and(|(family, _)| family == name);
