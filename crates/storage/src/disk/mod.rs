@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 mod overlay;
 mod real;
+mod shrinker;
 mod sim;
 
 pub use overlay::{Overlaid, OverlayDisk, OverlayFile};
 pub use real::RealDisk;
+pub(crate) use shrinker::Shrinker;
 pub use sim::{Counts, Down, Fault, SimDisk, SimFile, SplitMix64, is_down};
 
 /// A flat directory of files.

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::Disk;
+use super::{Disk, Shrinker};
 
 /// The file that is locked while the directory is in use.
 const LOCK_FILE: &str = "LOCK";
@@ -19,6 +19,7 @@ const ZEROS_LEN: usize = 16 << 10;
 pub struct RealDisk {
     path: PathBuf,
     dir: File,
+    shrinker: Shrinker,
     /// Locked until dropped.
     _lock: File,
 }
@@ -51,6 +52,7 @@ impl RealDisk {
             Ok(()) => Ok(Self {
                 path,
                 dir,
+                shrinker: Shrinker::begin()?,
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => {
@@ -151,6 +153,10 @@ impl Disk for RealDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        let path = self.path.join(name);
+        let file = OpenOptions::new().write(true).open(&path)?;
+        fs::remove_file(path)?;
+        self.shrinker.take(file);
+        Ok(())
     }
 }

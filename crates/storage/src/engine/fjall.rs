@@ -28,6 +28,7 @@ use super::{
     BatchSeq, Bounds, Durability, Engine, EngineError, Pair, Pairs, View, WriteBatch, bounds,
     check_ascending, check_key,
 };
+use crate::disk::Shrinker;
 
 /// The name of the only keyspace.
 const KEYSPACE: &str = "state";
@@ -81,6 +82,7 @@ pub(super) struct FjallTables {
     pub(super) database: Database,
     pub(super) keyspace: Keyspace,
     pub(super) path: PathBuf,
+    pub(super) shrinker: Shrinker,
 }
 
 /// An [`Engine`] in a directory.
@@ -185,6 +187,7 @@ impl FjallEngine {
             database,
             keyspace,
             path: path.to_path_buf(),
+            shrinker: Shrinker::begin().map_err(|error| failed_io("open", path, &error))?,
         };
         let background = fjall_background::begin(&tables, options.memtable_bytes, options.table_bytes);
         Ok(FjallEngine {

@@ -12,17 +12,21 @@
 //! that is never, either: after a load, twice the data was seen to stay on disk. So the reclaimer writes [`MARK`] and seals
 //! the memtable. That lets old journals go, too.
 
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ::fjall::{AbstractTree as _, Error, OwnedWriteBatch};
+use ::fjall::{AbstractTree as _, AnyTree, Error, OwnedWriteBatch};
 use bytes::Bytes;
 
 use super::fjall::FjallTables;
 use super::worker::Ended;
 use super::{Bounds, MARK, bounds};
 
+/// The folder of a keyspace's tables; each file's name is the table's id.
+pub(super) const TABLES: &str = "tables";
 /// Less than this stays until a compaction of fjall's own comes by.
 pub(super) const RECLAIMED_FROM: u64 = 1 << 20;
 /// Of more bytes in tables no compaction of all is begun: fjall compacts nothing else meanwhile, so flushed tables would pile
@@ -41,9 +45,11 @@ pub(super) struct Clearing {
 impl Clearing {
     pub(super) fn begin(tables: &FjallTables, start: &[u8], end: &[u8]) -> std::io::Result<Self> {
         let range = (Bytes::copy_from_slice(start), Bytes::copy_from_slice(end));
-        let (keyspace, of) = (tables.keyspace.clone(), range.clone());
+        let (tables, of) = (tables.clone(), range.clone());
         let clear = move || match bounds(&of.0, &of.1) {
-            Some(range) => Ok(keyspace.tree.drop_range::<&[u8], Bounds<'_>>(range)?),
+            Some(range) => Ok(removing(&tables, |tree| {
+                tree.drop_range::<&[u8], Bounds<'_>>(range)
+            })?),
             None => Ok(()),
         };
         let thread = std::thread::Builder::new().name("engine-clear".into());
@@ -121,8 +127,8 @@ impl Space {
             while is_open && is_worth_compacting(self.dead_bytes, self.tables.keyspace.disk_space()) {
                 self.dead_bytes = 0;
                 let tracker = &self.tables.database.supervisor.snapshot_tracker;
-                let tree = &self.tables.keyspace.tree;
-                tree.major_compact(self.table_bytes, tracker.get_seqno_safe_to_gc())?;
+                let safe = tracker.get_seqno_safe_to_gc();
+                removing(&self.tables, |tree| tree.major_compact(self.table_bytes, safe))?;
                 is_open = self.release()?;
             }
         }
@@ -169,6 +175,30 @@ impl Space {
     }
 }
 
+/// Runs what may remove tables; their space is given back in small steps ([`Shrinker`](crate::disk::Shrinker)).
+pub(super) fn removing<T>(tables: &FjallTables, remove: impl FnOnce(&AnyTree) -> T) -> T {
+    let tree = &tables.keyspace.tree;
+    // As long as this is held, fjall removes none of its tables' files.
+    let before = tree.current_version();
+    let result = remove(tree);
+    let left: BTreeSet<_> = tree
+        .current_version()
+        .iter_tables()
+        .map(|table| table.id())
+        .collect();
+    let folder = tables.keyspace.path().join(TABLES);
+    for id in before
+        .iter_tables()
+        .map(|table| table.id())
+        .filter(|id| !left.contains(id))
+    {
+        if let Ok(file) = OpenOptions::new().write(true).open(folder.join(id.to_string())) {
+            tables.shrinker.take(file);
+        }
+    }
+    result
+}
+
 /// A half of what is in tables is dead, or more.
 const fn is_worth_compacting(dead_bytes: u64, tables_bytes: u64) -> bool {
     dead_bytes >= RECLAIMED_FROM && dead_bytes >= tables_bytes / 2 && tables_bytes <= COMPACTED_MAX
@@ -177,6 +207,36 @@ const fn is_worth_compacting(dead_bytes: u64, tables_bytes: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Shrinker;
+    use crate::engine::{Engine as _, FjallEngine, WriteBatch};
+
+    #[test]
+    fn the_tables_that_a_compaction_removes_are_handed_over_and_no_others() {
+        let path = std::env::temp_dir().join(format!("quorate-removing-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        let mut engine = FjallEngine::open(&path).unwrap();
+        let (shrinker, handed_over) = Shrinker::idle();
+        let tables = FjallTables {
+            shrinker,
+            ..engine.tables()
+        };
+        let tree = &tables.keyspace.tree;
+        for value in [b"1", b"2"] {
+            let changes = vec![(Bytes::from("key"), Some(Bytes::from_static(value)))];
+            engine.write(WriteBatch { changes }).unwrap();
+            tables.keyspace.rotate_memtable().unwrap();
+            while tree.sealed_memtable_count() > 0 {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+        assert_eq!(tree.table_count(), 2);
+        removing(&tables, |_| ());
+        assert_eq!(handed_over.try_iter().count(), 0, "nothing was removed");
+        removing(&tables, |tree| tree.major_compact(1 << 20, 0)).unwrap();
+        assert_eq!((tree.table_count(), handed_over.try_iter().count()), (1, 2));
+        drop((tables, engine));
+        std::fs::remove_dir_all(&path).unwrap();
+    }
 
     #[test]
     fn a_compaction_is_paid_for_by_what_was_dropped_and_is_never_long() {

@@ -15,6 +15,7 @@ mod fjall;
 mod fjall_background;
 mod fjall_journal;
 mod fjall_space;
+mod fjall_writeback;
 mod merge;
 mod model;
 pub mod suite;
