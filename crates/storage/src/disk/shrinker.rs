@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 /// What is given back at a time, and the rest between: 100 MiB/s at most. A step took 1 ms, of which 0.3 were for any
@@ -18,13 +18,13 @@ const STEP_BYTES: u64 = 1 << 20;
 const REST: Duration = Duration::from_millis(10);
 /// How often files are looked at that still have a name.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Descriptors that it holds, at most. With more, the oldest file's space goes in one go.
+/// Files that wait for their names to go, and as many that wait to be looked at. The space of others goes in one go.
 const FILES_MAX: usize = 128;
 
 /// A thread that ends with its last handle; the space of what is left then goes in one go.
 #[derive(Clone, Debug)]
 pub(crate) struct Shrinker {
-    files: Sender<File>,
+    files: SyncSender<File>,
 }
 
 impl Shrinker {
@@ -32,7 +32,7 @@ impl Shrinker {
     ///
     /// The system gives no thread.
     pub(crate) fn begin() -> io::Result<Self> {
-        let (files, handed_over) = channel();
+        let (files, handed_over) = sync_channel(FILES_MAX);
         let thread = std::thread::Builder::new().name("shrinker".into());
         thread.spawn(move || run(&handed_over))?;
         Ok(Self { files })
@@ -40,8 +40,7 @@ impl Shrinker {
 
     /// The file, open for writing, is about to be removed or was. It is left as it is while it has a name.
     pub(crate) fn take(&self, file: File) {
-        // The thread outlives its handles.
-        let _ = self.files.send(file);
+        let _ = self.files.try_send(file);
     }
 }
 
@@ -82,7 +81,7 @@ fn shrink(file: &File, mut bytes: u64) {
 impl Shrinker {
     /// One that shrinks nothing, and what it is given.
     pub(crate) fn idle() -> (Self, Receiver<File>) {
-        let (files, handed_over) = channel();
+        let (files, handed_over) = sync_channel(FILES_MAX);
         (Self { files }, handed_over)
     }
 }
@@ -91,6 +90,15 @@ impl Shrinker {
 mod tests {
     use super::*;
     use std::fs::OpenOptions;
+
+    #[test]
+    fn no_more_descriptors_are_held_than_said() {
+        let (shrinker, handed_over) = Shrinker::idle();
+        for _ in 0..2 * FILES_MAX {
+            shrinker.take(File::open("/dev/null").unwrap());
+        }
+        assert_eq!(handed_over.try_iter().count(), FILES_MAX);
+    }
 
     #[test]
     fn a_file_keeps_its_bytes_while_it_has_a_name_and_loses_them_afterwards() {
