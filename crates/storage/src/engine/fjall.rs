@@ -56,10 +56,10 @@ pub struct FjallOptions {
     /// Blocks of tables kept in memory. Filled by reads, so an idle node pays nothing for it.
     pub cache_bytes: u64,
     /// Changes gathered in memory before they become a table. Up to four such memtables wait for their flush
-    /// before writes are held back, so the memory for writes is about five times this. A memtable becomes a table in
-    /// one go, and every log on the same disk waits while that is synced.
+    /// before writes are held back, so the memory for writes is at most about five times this. Four tables that overlap
+    /// are merged with 64 MiB at a time: smaller ones cost more writes.
     pub memtable_bytes: u64,
-    /// What a compaction puts into one table. It is synced as a whole, too.
+    /// What a compaction puts into one table.
     pub table_bytes: u64,
     /// Table files kept open. The descriptors are shared with the sockets of clients and peers.
     pub open_files: usize,
@@ -69,7 +69,7 @@ impl Default for FjallOptions {
     fn default() -> Self {
         FjallOptions {
             cache_bytes: 64 << 20,
-            memtable_bytes: 4 << 20,
+            memtable_bytes: 16 << 20,
             table_bytes: 16 << 20,
             open_files: 256,
         }
