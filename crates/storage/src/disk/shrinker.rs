@@ -9,7 +9,10 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What is given back at a time, and the rest between: 100 MiB/s at most. A step took 1 ms, of which 0.3 were for any
@@ -21,10 +24,27 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Files that wait for their names to go, and as many that wait to be looked at. The space of others goes in one go.
 const FILES_MAX: usize = 128;
 
-/// A thread that ends with its last handle; the space of what is left then goes in one go.
+/// A thread that ends with the last of its handles; the space of what is left then goes in one go.
 #[derive(Clone, Debug)]
 pub(crate) struct Shrinker {
     files: SyncSender<File>,
+    /// Behind `files`: when it is dropped, the channel is closed.
+    _thread: Arc<Thread>,
+}
+
+#[derive(Debug, Default)]
+struct Thread {
+    handle: Option<JoinHandle<()>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(handle) = self.handle.take() {
+            let _ = handle.join();
+        }
+    }
 }
 
 impl Shrinker {
@@ -33,9 +53,12 @@ impl Shrinker {
     /// The system gives no thread.
     pub(crate) fn begin() -> io::Result<Self> {
         let (files, handed_over) = sync_channel(FILES_MAX);
-        let thread = std::thread::Builder::new().name("shrinker".into());
-        thread.spawn(move || run(&handed_over))?;
-        Ok(Self { files })
+        let mut thread = Thread::default();
+        let is_over = Arc::clone(&thread.is_over);
+        let begun = std::thread::Builder::new().name("shrinker".into());
+        thread.handle = Some(begun.spawn(move || run(&handed_over, &is_over))?);
+        let _thread = Arc::new(thread);
+        Ok(Self { files, _thread })
     }
 
     /// The file, open for writing, is about to be removed or was. It is left as it is while it has a name.
@@ -44,7 +67,7 @@ impl Shrinker {
     }
 }
 
-fn run(handed_over: &Receiver<File>) {
+fn run(handed_over: &Receiver<File>, is_over: &AtomicBool) {
     let mut files = VecDeque::new();
     loop {
         let next = if files.is_empty() {
@@ -61,14 +84,16 @@ fn run(handed_over: &Receiver<File>) {
         files.drain(..files.len().saturating_sub(FILES_MAX));
         files.retain(|file| {
             let nameless = file.metadata().ok().filter(|about| about.nlink() == 0);
-            nameless.inspect(|about| shrink(file, about.len())).is_none()
+            nameless
+                .inspect(|about| shrink(file, about.len(), is_over))
+                .is_none()
         });
     }
 }
 
 /// What fails here is left to the system, which frees the file when it is closed.
-fn shrink(file: &File, mut bytes: u64) {
-    while bytes > 0 {
+fn shrink(file: &File, mut bytes: u64, is_over: &AtomicBool) {
+    while bytes > 0 && !is_over.load(Ordering::Relaxed) {
         bytes = bytes.saturating_sub(STEP_BYTES);
         if file.set_len(bytes).is_err() {
             return;
@@ -82,7 +107,8 @@ impl Shrinker {
     /// One that shrinks nothing, and what it is given.
     pub(crate) fn idle() -> (Self, Receiver<File>) {
         let (files, handed_over) = sync_channel(FILES_MAX);
-        (Self { files }, handed_over)
+        let _thread = Arc::default();
+        (Self { files, _thread }, handed_over)
     }
 }
 
