@@ -225,8 +225,10 @@ mod tests {
             let changes = vec![(Bytes::from("key"), Some(Bytes::from_static(value)))];
             engine.write(WriteBatch { changes }).unwrap();
             tables.keyspace.rotate_memtable().unwrap();
-            while tree.sealed_memtable_count() > 0 {
-                std::thread::sleep(LOOK_EVERY);
+            for _ in 0..500 {
+                if tree.sealed_memtable_count() > 0 {
+                    std::thread::sleep(LOOK_EVERY);
+                }
             }
         }
         assert_eq!(tree.table_count(), 2);
