@@ -22,7 +22,7 @@ use bytes::Bytes;
 
 use super::fjall::{Dropped, FjallSnapshot, FjallTables};
 use super::merge::{Map, Merge, Source, nearest};
-use super::worker::{Worker, unwound};
+use super::worker::{FLUSH_NICE, Worker, be_nice, unwound};
 use super::{
     BatchSeq, Durability, Engine, EngineError, FjallEngine, Pair, Pairs, View, WriteBatch, check_ascending,
     check_key,
@@ -31,10 +31,10 @@ use super::{
 /// What an entry costs beside its key and value, roughly.
 const ENTRY_OVERHEAD: usize = 96;
 /// Bytes of loads and tombstones after which they are written to fjall.
-const FLUSHED_FROM: usize = 1 << 20;
+const FLUSHED_FROM: usize = 512 << 10;
 /// Bytes and number of the maps that stay in memory for reads although fjall has them, at most.
 const FLUSHED_BYTES_MAX: usize = 16 << 20;
-const FLUSHED_MAPS_MAX: usize = 8;
+const FLUSHED_MAPS_MAX: usize = 16;
 /// Bytes of loads in memory from which on the engine is behind.
 const BEHIND_FROM: usize = 32 << 20;
 
@@ -243,6 +243,7 @@ impl BufferedEngine {
         let flusher = Worker::begin("engine-flush", {
             let shared = Arc::clone(&shared);
             move |requests| {
+                be_nice(FLUSH_NICE);
                 while requests.recv().is_ok() {
                     drop(shared.flush()?);
                 }

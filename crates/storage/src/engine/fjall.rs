@@ -23,7 +23,7 @@ use bytes::Bytes;
 use super::fjall_background;
 use super::fjall_journal;
 use super::fjall_space::{Clearing, RECLAIMED_FROM, Reclaimer};
-use super::worker::{Worker, unwound};
+use super::worker::{FLUSH_NICE, Worker, be_nice, unwound};
 use super::{
     BatchSeq, Bounds, Durability, Engine, EngineError, Pair, Pairs, View, WriteBatch, bounds,
     check_ascending, check_key,
@@ -398,7 +398,16 @@ fn open_database(path: &Path, options: &FjallOptions) -> Result<(Database, Keysp
         Ok((database, keyspace))
     };
     cut_torn_tail(path)?;
-    let opened = open();
+    // Fjall's own thread, which flushes, is as nice as who begins it.
+    let opened = std::thread::scope(|scope| {
+        let niced = scope.spawn(|| {
+            be_nice(FLUSH_NICE);
+            open()
+        });
+        niced
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
     opened.map_err(|error| failed("open", path, &error))
 }
 

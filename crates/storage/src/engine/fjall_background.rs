@@ -21,12 +21,10 @@ use super::fjall::{FjallTables, sync_beside_writers};
 use super::fjall_journal;
 use super::fjall_space::removing;
 use super::fjall_writeback::{self, begin_to_write};
-use super::worker::{Worker, unwound};
+use super::worker::{COMPACT_NICE, Worker, be_nice, unwound};
 
 /// Levels of fjall's tables.
 const LEVELS: usize = 7;
-/// How nice compactions are: a client waits for whoever else waits for the processor. A ninth of a share.
-const NICE: i32 = 10;
 
 /// What fjall's own thread compacts by: it moves tables that overlap no others, and leaves the rest.
 pub(super) fn never(table_bytes: u64) -> Leveled {
@@ -90,8 +88,7 @@ fn compact(
     requests: &Receiver<()>,
     writeback: &Worker<Error>,
 ) -> Result<(), Error> {
-    // If it fails, others wait longer and nothing else.
-    let _ = rustix::process::nice(NICE);
+    be_nice(COMPACT_NICE);
     let strategy = Arc::new(Leveled::default().with_table_target_size(table_bytes));
     let tree = &tables.keyspace.tree;
     let tables_by_level = || std::array::from_fn::<_, LEVELS, _>(|level| tree.level_table_count(level));

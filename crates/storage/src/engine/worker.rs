@@ -4,6 +4,20 @@ use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
+/// How nice compactions are: a client waits for whoever else waits for the processor. A ninth of a share.
+pub(super) const COMPACT_NICE: i32 = 10;
+/// How nice flushes are, which loads wait for: a third of a share.
+pub(super) const FLUSH_NICE: i32 = 5;
+
+/// Lets others go first, for good: for the calling thread and those that it begins from now on. On systems other than Linux,
+/// where this would be said of the whole process, it does nothing.
+pub(super) fn be_nice(by: i32) {
+    if cfg!(target_os = "linux") {
+        // If it fails, others wait longer and nothing else.
+        let _ = rustix::process::nice(by);
+    }
+}
+
 /// How a thread ended.
 pub(super) type Ended<E> = std::thread::Result<Result<(), E>>;
 
