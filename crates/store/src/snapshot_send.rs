@@ -20,7 +20,10 @@ use crate::snapshot_source::{Client, REPORT_TICKS};
 use crate::store::Store;
 
 /// Chunks sent and not yet acknowledged.
-const WINDOW: usize = 4;
+const WINDOW: usize = 16;
+/// Chunks sent at once: reading them keeps the thread that drives Raft from everything else. The next follow when one of
+/// them is acknowledged.
+const BURST: usize = 2;
 /// Ticks without an acknowledgement after which what is in flight is sent again.
 const RESEND_TICKS: u64 = 20;
 
@@ -138,7 +141,8 @@ impl<E: Engine> Store<E> {
         let Some(sending) = self.sending.get_mut(&(shard, peer)) else {
             return Ok(());
         };
-        while !sending.read_all && sending.in_flight.len() < WINDOW && self.snapshot_allowance > 0 {
+        let window = WINDOW.min(sending.in_flight.len() + BURST);
+        while !sending.read_all && sending.in_flight.len() < window && self.snapshot_allowance > 0 {
             let Exported { pairs, more } = kv::export(
                 &sending.view,
                 sending.spaces,

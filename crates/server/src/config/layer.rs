@@ -222,7 +222,7 @@ pub struct ConfigLayer {
         help_heading = "Storage"
     )]
     pub low_space_bytes: Option<ByteSize>,
-    /// Snapshots sent in a second, to all followers together; 0: as fast as they go [default: 12MiB]
+    /// Snapshots sent in a second, to all followers together; 0: as fast as they go [default: 8MiB]
     #[arg(
         long,
         env = "QUORATE_SNAPSHOT_BYTES_PER_SECOND",

@@ -173,7 +173,7 @@ impl ServerConfig {
             snapshot_bytes_per_second: size(
                 "snapshot_bytes_per_second",
                 layer.snapshot_bytes_per_second,
-                12 << 20,
+                8 << 20,
                 0,
                 1 << 40,
             )?,
