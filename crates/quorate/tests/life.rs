@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::control::{ctl, shards};
+use support::host::stolen;
 use support::record::{Latencies, Record};
 use support::tokens::{Fate, Load, Reader, Sent, judge};
 use support::{Cluster, SHARDS, bulk, bytes_under, quorate};
@@ -117,13 +118,6 @@ struct Phase {
     stolen: f64,
 }
 
-/// Seconds of processor time that a host has taken from this machine; 0 where the system does not say.
-fn stolen() -> f64 {
-    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
-    let ticks = stat.split_whitespace().nth(8);
-    ticks.and_then(|ticks| ticks.parse().ok()).unwrap_or(0.0) / 100.0
-}
-
 fn shard_of(client: usize) -> u64 {
     client as u64 % u64::from(SHARDS) + 1
 }
@@ -149,7 +143,7 @@ fn longest_gap(sent: &[Vec<Sent>], shard: u64, (from, to): (Duration, Duration))
 
 fn report(sent: &[Vec<Sent>], calm: (Duration, Duration), phases: &[Phase]) {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let before = Latencies::of(sent, |_| true, calm);
+    let before = Latencies::of(sent, |_| true, |at| calm.0 <= at && at < calm.1);
     println!(
         "before: p50 {:.1} ms, p99.9 {:.1} ms ({} appends)",
         before.per_mille(500),
@@ -178,7 +172,7 @@ fn report(sent: &[Vec<Sent>], calm: (Duration, Duration), phases: &[Phase]) {
             let untouched = Latencies::of(
                 sent,
                 |client| !phase.moved.contains(&shard_of(client)),
-                phase.span,
+                |at| phase.span.0 <= at && at < phase.span.1,
             );
             print!(
                 " untouched: longest gap {:.0} ms, p50 {:.1} ms, p99.9 {:.1} ms ({} appends)",

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use quorate::client::slots::slot_of;
 use support::control::{Shard, ctl, done, shards};
+use support::host::Watch;
 use support::record::{Latencies, Record};
 use support::tokens::{Gap, Load, Reader, judge, shard_of_slot};
 use support::{Cluster, SHARDS, bulk, metric};
@@ -131,6 +132,7 @@ fn run(plan: &Plan) {
         began.elapsed().as_secs_f64()
     );
     let load = Load::paced(&cluster.addrs(), plan.clients, plan.extra, plan.rest);
+    let watch = Watch::begin(load.started);
     load.wait_progress(20, RECOVERY);
     std::thread::sleep(plan.settle);
 
@@ -139,6 +141,7 @@ fn run(plan: &Plan) {
     let calm = (calm_from, load.started.elapsed());
     let before = load.gaps();
     let fed = feed_one_more(&cluster, &load);
+    let taken = watch.end();
     let after_feeding = load.gaps();
 
     let mut found = parts(&cluster, "it is there", |parts| parts.len() == 1);
@@ -192,12 +195,9 @@ fn run(plan: &Plan) {
         (fed.1 - fed.0).as_secs_f64()
     );
     let in_busy = |client: usize| client >= plan.clients || client as u64 % u64::from(SHARDS) + 1 == BUSY;
-    for (what, which) in [
-        ("all shards", &(|_| true) as &dyn Fn(usize) -> bool),
-        ("its shard", &in_busy),
-    ] {
-        let before = Latencies::of(&sent, which, calm);
-        let during = Latencies::of(&sent, which, fed);
+    let compare = |what: &str, which: &dyn Fn(usize) -> bool, counts: &dyn Fn(Duration) -> bool| {
+        let of = |(from, to)| Latencies::of(&sent, which, |at| from <= at && at < to && counts(at));
+        let (before, during) = (of(calm), of(fed));
         println!(
             "  {what}: p50 {:.1} ms, p99 {:.1} ms before ({} appends); p50 {:.1} ms, p99 {:.1} ms during ({}): p99 x{:.2}",
             before.percentile(50),
@@ -208,6 +208,21 @@ fn run(plan: &Plan) {
             during.count(),
             during.percentile(99) / before.percentile(99)
         );
+    };
+    compare("all shards", &|_| true, &|_| true);
+    compare("its shard", &in_busy, &|_| true);
+    let alone = [calm, fed].map(|span| taken.left_alone(span));
+    if alone.iter().any(|share| *share < 1.0) {
+        println!(
+            "  the host of this machine left it its processors for {:.0} % of the seconds before and {:.0} % of those during",
+            alone[0] * 100.0,
+            alone[1] * 100.0
+        );
+        if alone.iter().all(|share| *share > 0.1) {
+            compare("all shards, in those seconds", &|_| true, &|at| {
+                taken.is_nothing_at(at)
+            });
+        }
     }
     for node in &cluster.nodes {
         println!(

@@ -8,6 +8,7 @@
 
 pub mod bulk;
 pub mod control;
+pub mod host;
 pub mod http;
 pub mod proxy;
 pub mod record;
