@@ -190,6 +190,28 @@ fn ps_07_a_snapshot_says_its_sizes_and_checksums_and_leaves_nothing_behind() {
     assert_eq!(header.meta.conf_state, source.conf_state);
 }
 
+/// Whoever reads chunks serves nobody meanwhile: two at first, and two more for each that is acknowledged.
+#[test]
+fn a_snapshot_begins_with_two_chunks_and_each_acknowledgement_sends_two() {
+    let (mut cluster, places) = one_is_away();
+    let on_their_way = Rc::new(RefCell::new(vec![0]));
+    let counts = on_their_way.clone();
+    cluster.tap = Box::new(move |message| {
+        let mut counts = counts.borrow_mut();
+        let now = counts[counts.len() - 1];
+        match message {
+            PeerMessage::SnapshotChunk(_) => counts.push(now + 1),
+            PeerMessage::SnapshotAck(ack) if !ack.done => counts.push(now - 1),
+            _ => {}
+        }
+    });
+    cluster.rejoin(places[1]);
+    wait_fed(&mut cluster, places);
+    let counts = on_their_way.take();
+    assert_eq!(counts[..4], [0, 1, 2, 1], "{counts:?}");
+    assert!(counts.iter().any(|count| *count > 2), "{counts:?}");
+}
+
 /// One byte of the third chunk is wrong the first time that it is sent.
 #[test]
 fn ps_07_a_damaged_chunk_is_never_installed() {
