@@ -400,11 +400,13 @@ fn open_database(path: &Path, options: &FjallOptions) -> Result<(Database, Keysp
     cut_torn_tail(path)?;
     // Fjall's own thread, which flushes, is as nice as who begins it.
     let opened = std::thread::scope(|scope| {
-        let niced = scope.spawn(|| {
+        let niced = std::thread::Builder::new().name("engine-open".into());
+        let niced = niced.spawn_scoped(scope, || {
             be_nice(FLUSH_NICE);
             open()
         });
         niced
+            .map_err(Error::Io)?
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
