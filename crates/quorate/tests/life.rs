@@ -143,7 +143,7 @@ fn longest_gap(sent: &[Vec<Sent>], shard: u64, (from, to): (Duration, Duration))
 
 fn report(sent: &[Vec<Sent>], calm: (Duration, Duration), phases: &[Phase]) {
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
-    let before = Latencies::of(sent, |_| true, |at| calm.0 <= at && at < calm.1);
+    let before = Latencies::of(sent, |_| true, calm);
     println!(
         "before: p50 {:.1} ms, p99.9 {:.1} ms ({} appends)",
         before.per_mille(500),
@@ -172,7 +172,7 @@ fn report(sent: &[Vec<Sent>], calm: (Duration, Duration), phases: &[Phase]) {
             let untouched = Latencies::of(
                 sent,
                 |client| !phase.moved.contains(&shard_of(client)),
-                |at| phase.span.0 <= at && at < phase.span.1,
+                phase.span,
             );
             print!(
                 " untouched: longest gap {:.0} ms, p50 {:.1} ms, p99.9 {:.1} ms ({} appends)",

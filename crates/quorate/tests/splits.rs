@@ -195,9 +195,7 @@ fn run(plan: &Plan) {
         (fed.1 - fed.0).as_secs_f64()
     );
     let in_busy = |client: usize| client >= plan.clients || client as u64 % u64::from(SHARDS) + 1 == BUSY;
-    let compare = |what: &str, which: &dyn Fn(usize) -> bool, counts: &dyn Fn(Duration) -> bool| {
-        let of = |(from, to)| Latencies::of(&sent, which, |at| from <= at && at < to && counts(at));
-        let (before, during) = (of(calm), of(fed));
+    let compare = |what: &str, before: &Latencies, during: &Latencies| {
         println!(
             "  {what}: p50 {:.1} ms, p99 {:.1} ms before ({} appends); p50 {:.1} ms, p99 {:.1} ms during ({}): p99 x{:.2}",
             before.percentile(50),
@@ -209,19 +207,16 @@ fn run(plan: &Plan) {
             during.percentile(99) / before.percentile(99)
         );
     };
-    compare("all shards", &|_| true, &|_| true);
-    compare("its shard", &in_busy, &|_| true);
-    let alone = [calm, fed].map(|span| taken.left_alone(span));
-    if alone.iter().any(|share| *share < 1.0) {
-        println!(
-            "  the host of this machine left it its processors for {:.0} % of the seconds before and {:.0} % of those during",
-            alone[0] * 100.0,
-            alone[1] * 100.0
-        );
-        compare("all shards, in those seconds", &|_| true, &|at| {
-            taken.is_nothing_at(at)
-        });
-    }
+    let [before, during] = [calm, fed].map(|span| Latencies::of(&sent, in_busy, span));
+    compare("its shard", &before, &during);
+    let [before, during] = [calm, fed].map(|span| Latencies::of(&sent, |_| true, span));
+    compare("all shards", &before, &during);
+    let [before, during] = [before, during].map(|all| all.only(|at| taken.is_nothing_at(at)));
+    compare(
+        "in seconds of which the machine's host took nothing",
+        &before,
+        &during,
+    );
     for node in &cluster.nodes {
         println!(
             "  node {}: memory at most {} MiB, {} snapshots installed, {} sent",

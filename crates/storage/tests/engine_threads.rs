@@ -1,11 +1,18 @@
 //! Who waits for whom when the processor is short: what the engine does in the background goes behind the rest.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its engine has failed"
+)]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use quorate_storage::engine::BufferedEngine;
+use quorate_storage::engine::suite::Factory;
+use support::{Buffered, Fjall};
 
 /// How nice each thread of this process is; the system keeps 15 bytes of a name.
 fn niceness() -> BTreeMap<String, i32> {
@@ -22,9 +29,9 @@ fn niceness() -> BTreeMap<String, i32> {
 
 #[test]
 fn flushes_go_behind_others_and_compactions_behind_flushes() {
-    let path = std::env::temp_dir().join(format!("quorate-engine-threads-{}", std::process::id()));
     let own = niceness().values().copied().max().unwrap();
-    let engine = BufferedEngine::open(&path).unwrap();
+    let mut factory = Buffered(Fjall::new("threads"));
+    let engine = factory.open();
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let found = niceness();
@@ -44,5 +51,4 @@ fn flushes_go_behind_others_and_compactions_behind_flushes() {
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(engine);
-    fs::remove_dir_all(path).unwrap();
 }

@@ -21,8 +21,8 @@ use crate::store::Store;
 
 /// Chunks sent and not yet acknowledged.
 const WINDOW: usize = 16;
-/// Chunks sent at once: reading them keeps the thread that drives Raft from everything else. The next follow when one of
-/// them is acknowledged.
+/// Chunks sent at once: reading them keeps the thread that drives Raft from everything else. As many follow with each
+/// acknowledgement and each tick.
 const BURST: usize = 2;
 /// Ticks without an acknowledgement after which what is in flight is sent again.
 const RESEND_TICKS: u64 = 20;

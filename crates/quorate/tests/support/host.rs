@@ -58,12 +58,4 @@ impl Taken {
             .filter_map(|second| self.0.get(second))
             .all(|taken| *taken <= NONE)
     }
-
-    /// The share of a span that was left alone.
-    pub fn left_alone(&self, (from, to): (Duration, Duration)) -> f64 {
-        let seconds = from.as_secs()..to.as_secs().max(from.as_secs() + 1);
-        let all = seconds.clone().count() as f64;
-        let alone = seconds.filter(|second| self.is_nothing_at(Duration::from_secs(*second)));
-        alone.count() as f64 / all
-    }
 }

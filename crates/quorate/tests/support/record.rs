@@ -92,38 +92,45 @@ impl Record {
     }
 }
 
-/// Latencies of acknowledged appends.
-pub struct Latencies(Vec<Duration>);
+/// Latencies of the acknowledged appends that were sent in a span of time, sorted, each with when it was sent.
+pub struct Latencies(Vec<(Duration, Duration)>);
 
 impl Latencies {
-    /// Those of the clients that `which` names, sent when `counts`, which is asked with times since the start.
+    /// Those of the clients that `which` names, sent in `[from, to)` since the start.
     pub fn of(
         clients: &[Vec<Sent>],
         which: impl Fn(usize) -> bool,
-        counts: impl Fn(Duration) -> bool,
+        (from, to): (Duration, Duration),
     ) -> Self {
         let chosen = clients.iter().enumerate().filter(|(client, _)| which(*client));
-        let mut all: Vec<Duration> = chosen
+        let mut all: Vec<(Duration, Duration)> = chosen
             .flat_map(|(_, sent)| sent)
-            .filter(|sent| sent.fate == Fate::Acknowledged && counts(sent.call))
-            .map(|sent| sent.end - sent.call)
+            .filter(|sent| sent.fate == Fate::Acknowledged && from <= sent.call && sent.call < to)
+            .map(|sent| (sent.end - sent.call, sent.call))
             .collect();
         all.sort_unstable();
+        assert!(!all.is_empty(), "no append between {from:?} and {to:?}");
         Self(all)
+    }
+
+    /// Those that were sent at such a time; there may be none.
+    pub fn only(&self, at: impl Fn(Duration) -> bool) -> Self {
+        Self(self.0.iter().copied().filter(|(_, call)| at(*call)).collect())
     }
 
     pub fn count(&self) -> usize {
         self.0.len()
     }
 
-    /// In milliseconds; not a number if there were none.
+    /// In milliseconds; not a number if there are none.
     pub fn percentile(&self, percent: usize) -> f64 {
         self.per_mille(percent * 10)
     }
 
-    /// In milliseconds; not a number if there were none.
+    /// In milliseconds; not a number if there are none.
     pub fn per_mille(&self, share: usize) -> f64 {
         let rank = (self.0.len() * share).div_ceil(1000).max(1) - 1;
-        self.0.get(rank).map_or(f64::NAN, |time| time.as_secs_f64() * 1e3)
+        let found = self.0.get(rank);
+        found.map_or(f64::NAN, |(latency, _)| latency.as_secs_f64() * 1e3)
     }
 }

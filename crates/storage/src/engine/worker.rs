@@ -1,4 +1,4 @@
-//! A thread that does on request all that is due.
+//! Threads of the engine: each does on request all that is due, and lets others go first.
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
